@@ -1,0 +1,284 @@
+// Package config is what the cluster asks for, as immutable values: addresses are netip values, durations are durations, and a
+// selector is already the set of names it selects. Nothing here knows Kubernetes types; config/parse makes these values and
+// every other room trusts them.
+package config
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Snapshot is one consistent view of everything Herald was told. It is never changed after it was published; slices are sorted by
+// name (Services by namespace, then name), so equal inputs compare and print equal.
+type Snapshot struct {
+	Services          []*Service // Services this installation handles: type LoadBalancer of our class
+	Pools             []*Pool
+	L2Advertisements  []*L2Advertisement
+	Peers             []*Peer
+	BGPAdvertisements []*BGPAdvertisement
+	Nodes             []*Node
+	Speakers          []*Speaker // what speakers last wrote of themselves (SpeakerStatus); filled for the controller only
+	Objects           []Object   // every config object seen, good or not, with the Ready condition it carries now
+	Problems          []Problem  // what is wrong, by object; sorted
+	Synced            bool       // every source has been listed once: only then does absence mean anything
+}
+
+// Key names a namespaced object.
+type Key struct{ Namespace, Name string }
+
+// String returns namespace/name.
+func (k Key) String() string { return k.Namespace + "/" + k.Name }
+
+// Compare orders keys by namespace, then name.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(strings.Compare(k.Namespace, o.Namespace), strings.Compare(k.Name, o.Name))
+}
+
+// Family is an IP address family.
+type Family uint8
+
+// The two address families.
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
+
+// String returns "IPv4" or "IPv6", as Kubernetes spells them.
+func (f Family) String() string {
+	if f == IPv4 {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
+// FamilyOf returns the family of an address. IPv4-mapped IPv6 addresses do not occur after config/parse.
+func FamilyOf(a netip.Addr) Family {
+	if a.Is4() {
+		return IPv4
+	}
+	return IPv6
+}
+
+// FamilyPolicy is a Service's spec.ipFamilyPolicy.
+type FamilyPolicy uint8
+
+// How many families a Service wants.
+const (
+	SingleStack FamilyPolicy = iota
+	PreferDualStack
+	RequireDualStack
+)
+
+// TrafficPolicy is a Service's spec.externalTrafficPolicy.
+type TrafficPolicy uint8
+
+// Where traffic from outside may be delivered.
+const (
+	Cluster TrafficPolicy = iota // any ready endpoint
+	Local                        // endpoints on the node that received it only
+)
+
+// Port is one port of a Service. Protocol is "TCP", "UDP" or "SCTP".
+type Port struct {
+	Protocol string
+	Port     uint16
+}
+
+// Service is a Service of type LoadBalancer that is ours to serve.
+type Service struct {
+	Key
+	UID           string
+	Created       time.Time
+	Deleting      bool // has a deletion timestamp: gets nothing new, keeps what it has until it is gone
+	Families      []Family
+	FamilyPolicy  FamilyPolicy
+	TrafficPolicy TrafficPolicy
+	Ports         []Port // sorted
+	SharingKey    string
+	Backend       string // canonical selector with its namespace; "" without a selector (such Services have no comparable backends)
+	Request       Request
+	Ingress       []netip.Addr // status.loadBalancer.ingress[].ip in order: the ledger of what it holds
+	ForeignStatus bool         // status.loadBalancer holds something that Herald never writes (a hostname, an unparsable IP)
+	Allocated     Condition    // heraldlb.io/Allocated as it stands in the status; zero when absent
+	Announced     Condition    // heraldlb.io/Announced, likewise
+	Endpoints     Endpoints
+}
+
+// Request is what a Service asks for in annotations and spec.loadBalancerIP.
+type Request struct {
+	Pools     []string     // at most one per family
+	Addresses []netip.Addr // at most one per family
+	Invalid   string       // not empty: the request contradicts itself; why, for the user. Then the other fields are empty.
+}
+
+// Endpoints counts a Service's endpoints per node name ("" for endpoints that name no node). An endpoint that stands in several slices
+// counts in each; only zero or not, and proportions, matter. The maps are shared between snapshots: never write to them.
+type Endpoints struct {
+	Ready   map[string]int // ready
+	Serving map[string]int // not ready but serving while terminating: they count for a node where, and only if, nothing is ready anywhere
+}
+
+// Pool is a set of addresses that Services may be given.
+type Pool struct {
+	Name       string
+	UID        string
+	Created    time.Time
+	Ranges     []Range // sorted, disjoint, both families
+	AutoAssign bool
+	Status     PoolStatus // as it stands in the API
+}
+
+// PoolStatus is the usage of a pool by family. Counts saturate at math.MaxInt64.
+type PoolStatus struct{ IPv4, IPv6 PoolCounts }
+
+// PoolCounts counts addresses of one family in a pool.
+type PoolCounts struct{ Total, Assigned, Available, Reserved int64 }
+
+// Contains reports whether the address is in one of the pool's ranges.
+func (p *Pool) Contains(a netip.Addr) bool {
+	i, found := slices.BinarySearchFunc(p.Ranges, a, func(r Range, a netip.Addr) int { return r.From.Compare(a) })
+	if found {
+		return true
+	}
+	return i > 0 && p.Ranges[i-1].Contains(a)
+}
+
+// Range is an inclusive range of addresses of one family.
+type Range struct{ From, To netip.Addr }
+
+// Contains reports whether the address lies in the range.
+func (r Range) Contains(a netip.Addr) bool {
+	return a.BitLen() == r.From.BitLen() && r.From.Compare(a) <= 0 && a.Compare(r.To) <= 0
+}
+
+// String prints the range as a-b, or the one address.
+func (r Range) String() string {
+	if r.From == r.To {
+		return r.From.String()
+	}
+	return r.From.String() + "-" + r.To.String()
+}
+
+// L2Advertisement says which addresses are announced by ARP and NDP, by which nodes, on which interfaces.
+type L2Advertisement struct {
+	Name       string
+	Pools      Selection[string]
+	Services   Selection[Key]
+	Nodes      Selection[string]
+	Interfaces []string // exact names or globs (path.Match); empty = all allowed interfaces
+}
+
+// BGPAdvertisement says which addresses are announced by BGP, by which nodes, to which peers.
+type BGPAdvertisement struct {
+	Name     string
+	Pools    Selection[string]
+	Services Selection[Key]
+	Nodes    Selection[string]
+	Peers    Selection[string]
+}
+
+// Peer is a BGP neighbour.
+type Peer struct {
+	Name          string
+	MyASN         uint32
+	PeerASN       uint32
+	Address       netip.Addr
+	Port          uint16
+	Source        netip.Addr // zero: the kernel chooses
+	Families      []Family   // unicast families to negotiate, sorted, never empty
+	HoldTime      time.Duration
+	KeepaliveTime time.Duration
+	ConnectTime   time.Duration
+	RouterID      netip.Addr // zero: derived from the node
+	EBGPMultiHop  bool
+	Nodes         Selection[string]
+}
+
+// Node is a cluster node as far as announcing is concerned.
+type Node struct {
+	Name               string
+	UID                string
+	Addresses          []netip.Addr // status.addresses of kind InternalIP and ExternalIP, sorted
+	Ready              bool         // condition Ready is True
+	NetworkUnavailable bool         // condition NetworkUnavailable is True
+	ExcludeLB          bool         // labelled node.kubernetes.io/exclude-from-external-load-balancers
+}
+
+// Speaker is what one speaker wrote into its SpeakerStatus.
+type Speaker struct {
+	Node       string
+	Version    string
+	Interfaces []Interface
+	L2         []L2Holding
+	Sessions   []Session
+}
+
+// Interface is a network interface of a node that Herald may use.
+type Interface struct {
+	Name    string
+	Index   int
+	MAC     string // lower-case, colon-separated; "" when it has none
+	Up      bool   // administratively up with carrier
+	Subnets []netip.Prefix
+}
+
+// L2Holding is an address that a speaker answers for.
+type L2Holding struct {
+	Address   netip.Addr
+	Interface string
+	Since     time.Time
+}
+
+// Session is the state of one BGP session.
+type Session struct {
+	Peer         string // name of the BGPPeer
+	Address      string
+	LocalAddress string
+	State        string // Idle, Connect, Active, OpenSent, OpenConfirm, Established (RFC 4271 section 8.2.2)
+	Since        time.Time
+	LocalASN     uint32
+	PeerASN      uint32
+	Families     []Family
+	HoldTime     time.Duration
+	Advertised   map[Family]int
+	LastError    string
+}
+
+// Condition is a status condition as a value.
+type Condition struct {
+	Status             string // True, False, Unknown; "" when the condition is absent
+	Reason             string
+	Message            string
+	ObservedGeneration int64
+}
+
+// Ref names a config object.
+type Ref struct{ Kind, Name string }
+
+// String returns Kind name.
+func (r Ref) String() string { return r.Kind + " " + r.Name }
+
+// Compare orders refs by kind, then name.
+func (r Ref) Compare(o Ref) int {
+	return cmp.Or(strings.Compare(r.Kind, o.Kind), strings.Compare(r.Name, o.Name))
+}
+
+// Object is a config object that exists, with the Ready condition it carries now.
+type Object struct {
+	Ref
+	Generation int64
+	Ready      Condition
+}
+
+// Problem is something wrong with one object. That object alone is left out, or its last good version stays in force.
+type Problem struct {
+	Ref
+	Field    string // path within the object, such as spec.addresses[1]
+	Reason   string // CamelCase, becomes the reason of Ready=False
+	Message  string // names the other object where one is involved, and says what to do
+	LastGood bool   // an earlier good version of the object stays in force
+	Warning  bool   // the object is in force all the same (a name it mentions does not exist yet, say)
+}

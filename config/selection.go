@@ -1,0 +1,39 @@
+package config
+
+import "maps"
+
+// Selection is the answer of a list of selectors: everything, or a fixed set of keys. The zero value selects nothing.
+type Selection[K comparable] struct {
+	all bool
+	set map[K]struct{}
+}
+
+// All selects everything, also what does not exist yet.
+func All[K comparable]() Selection[K] { return Selection[K]{all: true} }
+
+// Only selects the given keys.
+func Only[K comparable](keys ...K) Selection[K] {
+	set := make(map[K]struct{}, len(keys))
+	for _, k := range keys {
+		set[k] = struct{}{}
+	}
+	return Selection[K]{set: set}
+}
+
+// Has reports whether the key is selected.
+func (s Selection[K]) Has(k K) bool {
+	if s.all {
+		return true
+	}
+	_, ok := s.set[k]
+	return ok
+}
+
+// IsAll reports whether everything is selected.
+func (s Selection[K]) IsAll() bool { return s.all }
+
+// Len returns the number of keys of a fixed set; 0 for All.
+func (s Selection[K]) Len() int { return len(s.set) }
+
+// Equal reports whether two selections select the same.
+func (s Selection[K]) Equal(o Selection[K]) bool { return s.all == o.all && maps.Equal(s.set, o.set) }
