@@ -1,0 +1,45 @@
+package netlab
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+)
+
+// Main is the body of TestMain for packages whose tests need a network of their own: it runs the tests inside, see [Enter].
+// Where namespaces cannot be made it runs them outside, and those that call [Need] are skipped.
+//
+// It takes a *testing.M; saying so here would bring package testing into every program that uses a laboratory.
+func Main(m interface{ Run() int }) {
+	if os.Getenv(stageEnv) == "" {
+		if err := Available(); err != nil {
+			fmt.Fprintln(os.Stderr, "netlab:", err)
+			os.Exit(m.Run())
+		}
+	}
+	Enter()
+	os.Exit(m.Run())
+}
+
+// Need skips the test when it does not run inside; t is a testing.TB.
+func Need(t interface {
+	Helper()
+	Skip(args ...any)
+}) {
+	t.Helper()
+	if !Inside() {
+		t.Skip(errNamespaces)
+	}
+}
+
+// Available says why namespaces cannot be made here; nil if they can.
+func Available() error {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Path = "/bin/true"
+	cmd.SysProcAttr = namespaceAttr()
+	cmd.SysProcAttr.Pdeathsig = 0
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%w: %w", errNamespaces, err)
+	}
+	return nil
+}
