@@ -1,0 +1,244 @@
+// Package speaker is the owner loop of the process that announces addresses from one node. It gathers facts (what the cluster asks for,
+// who is alive, which interfaces there are), lets decide choose, and hands each reconciler its whole part. One goroutine owns the
+// loop's state; everything else is read as immutable values.
+package speaker
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/heraldlb/herald/config"
+	"github.com/heraldlb/herald/speaker/bgp"
+	"github.com/heraldlb/herald/speaker/decide"
+	"github.com/heraldlb/herald/speaker/member"
+)
+
+// Source tells what the cluster asks for.
+type Source interface {
+	Snapshot() *config.Snapshot
+	Changed() <-chan struct{}
+	Seeds() []netip.Addr // addresses where speakers run, as far as known
+}
+
+// Links tells which interfaces the node has.
+type Links interface {
+	Interfaces() []config.Interface
+	Changed() <-chan struct{}
+}
+
+// Gossip tells who is alive and carries this node's claims to the others. View is nil until gossip runs.
+type Gossip interface {
+	View() *member.View
+	Changed() <-chan struct{}
+	Publish(decide.Member)
+	SetSeeds([]netip.AddrPort)
+}
+
+// Layer2 answers for addresses by ARP and NDP.
+type Layer2 interface {
+	Set([]decide.L2Address, []config.Interface)
+	Actual() []config.L2Holding
+	Changed() <-chan struct{}
+}
+
+// Router advertises addresses by BGP.
+type Router interface {
+	Set(bgp.Desired)
+	Sessions() []config.Session
+	Changed() <-chan struct{}
+}
+
+// Reporter is given what the node should report of itself whenever it may have changed; it must not block.
+type Reporter interface {
+	Report(Report)
+}
+
+// Options of a Speaker. All fields are required but IgnoreExcludeLB.
+type Options struct {
+	Node            string
+	Started         time.Time
+	GossipPort      uint16
+	IgnoreExcludeLB bool
+	Source          Source
+	Links           Links
+	Gossip          Gossip
+	L2              Layer2
+	BGP             Router
+	Reporter        Reporter
+	Log             *slog.Logger
+}
+
+// Speaker is the owner loop. Make it with New, run it with Run.
+type Speaker struct {
+	opt       Options
+	settle    settle
+	claims    map[netip.Addr]decide.Claim // own claims, as decided last
+	announced []decide.L2Address          // as handed out last
+	last      decide.Member               // as published last
+	published bool
+}
+
+// New returns a Speaker that does nothing until Run.
+func New(opt Options) *Speaker { return &Speaker{opt: opt} }
+
+// minInterval bounds how often the facts are weighed anew while they keep changing; the first change after a pause is acted on at once.
+const minInterval = 2 * time.Millisecond
+
+// Run weighs the facts whenever one of them changes, until ctx ends. It leaves what is announced as it is: the reconcilers know on
+// their own what a stop means.
+func (s *Speaker) Run(ctx context.Context) error {
+	changed := make(chan struct{}, 1)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { s.forward(ctx, changed); return nil })
+	g.Go(func() error { s.loop(ctx, changed); return nil })
+	return g.Wait()
+}
+
+// forward joins the notifications of all inputs into one coalesced signal.
+func (s *Speaker) forward(ctx context.Context, out chan<- struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.opt.Source.Changed():
+		case <-s.opt.Links.Changed():
+		case <-s.opt.Gossip.Changed():
+		case <-s.opt.L2.Changed():
+		case <-s.opt.BGP.Changed():
+		}
+		select {
+		case out <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (s *Speaker) loop(ctx context.Context, changed <-chan struct{}) {
+	for {
+		var again <-chan time.Time
+		if wait := s.step(time.Now()); wait > 0 {
+			again = time.After(wait)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(minInterval):
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-again:
+		}
+	}
+}
+
+// step gathers the facts, decides and hands out the result. It returns after what time to look again though nothing changed; 0 = never.
+func (s *Speaker) step(now time.Time) time.Duration {
+	facts := s.gather()
+	view := s.opt.Gossip.View()
+	seeds := s.seed(facts)
+	settled, again := s.settle.check(now, facts.Config.Synced, view != nil, len(facts.Members), seeds)
+	if facts.Config.Synced { // until then absence means nothing: leave everything as it is
+		desired := decide.Decide(facts)
+		if settled {
+			s.logMoves(desired.L2)
+			s.claims, s.announced = desired.Claims, desired.L2
+			s.publish()
+			s.opt.L2.Set(desired.L2, s.opt.Links.Interfaces())
+		}
+		s.opt.BGP.Set(bgp.Desired{Peers: desired.Peers, Routes: desired.Routes})
+	}
+	s.publish()
+	s.opt.Reporter.Report(s.report(facts, view))
+	return again
+}
+
+// gather puts the facts together. What this node says of itself comes from here, not back from gossip.
+func (s *Speaker) gather() decide.Facts {
+	facts := decide.Facts{
+		Node:            s.opt.Node,
+		Config:          s.opt.Source.Snapshot(),
+		Members:         []decide.Member{s.self()},
+		IgnoreExcludeLB: s.opt.IgnoreExcludeLB,
+	}
+	if facts.Config == nil {
+		facts.Config = &config.Snapshot{}
+	}
+	if view := s.opt.Gossip.View(); view != nil {
+		facts.Claims = view.Claims
+		facts.Expected = view.Known
+		for _, m := range view.Members {
+			if m.Node != s.opt.Node {
+				facts.Members = append(facts.Members, m)
+			}
+		}
+	}
+	slices.SortFunc(facts.Members, func(a, b decide.Member) int { return strings.Compare(a.Node, b.Node) })
+	facts.Expected = max(facts.Expected, len(facts.Members))
+	return facts
+}
+
+// seed tells gossip where other speakers run and returns how many there should be, this one included.
+func (s *Speaker) seed(facts decide.Facts) int {
+	addrs := s.opt.Source.Seeds()
+	ports := make([]netip.AddrPort, len(addrs))
+	for i, a := range addrs {
+		ports[i] = netip.AddrPortFrom(a, s.opt.GossipPort)
+	}
+	s.opt.Gossip.SetSeeds(ports)
+	return len(addrs)
+}
+
+func (s *Speaker) self() decide.Member {
+	return decide.Member{
+		Node:       s.opt.Node,
+		State:      decide.Up,
+		Started:    s.opt.Started.UnixNano(),
+		Interfaces: s.opt.Links.Interfaces(),
+		Claims:     s.claims,
+	}
+}
+
+// publish tells the other speakers what this one is and claims, when that changed.
+func (s *Speaker) publish() {
+	self := s.self()
+	if s.published && sameMember(self, s.last) {
+		return
+	}
+	s.last, s.published = self, true
+	s.opt.Gossip.Publish(self)
+}
+
+func sameMember(a, b decide.Member) bool {
+	return a.Node == b.Node && a.State == b.State && a.Started == b.Started && maps.Equal(a.Claims, b.Claims) &&
+		slices.EqualFunc(a.Interfaces, b.Interfaces, sameInterface)
+}
+
+func sameInterface(a, b config.Interface) bool {
+	return a.Name == b.Name && a.Index == b.Index && a.MAC == b.MAC && a.Up == b.Up && slices.Equal(a.Subnets, b.Subnets)
+}
+
+// logMoves logs which addresses this node begins and ceases to answer for.
+func (s *Speaker) logMoves(next []decide.L2Address) {
+	was := make(map[netip.Addr]bool, len(s.announced))
+	for _, a := range s.announced {
+		was[a.Addr] = true
+	}
+	for _, a := range next {
+		if !was[a.Addr] {
+			s.opt.Log.Info("answering for address", "address", a.Addr, "interfaces", a.Interfaces, "reason", a.Taken)
+		}
+		delete(was, a.Addr)
+	}
+	for _, a := range slices.SortedFunc(maps.Keys(was), netip.Addr.Compare) {
+		s.opt.Log.Info("no longer answering for address", "address", a)
+	}
+}
