@@ -92,6 +92,7 @@ type Port struct {
 type Service struct {
 	Key
 	UID           string
+	Version       string // of the object as it was read, opaque: a write made from this value is refused if the object has changed since
 	Created       time.Time
 	Deleting      bool // has a deletion timestamp: gets nothing new, keeps what it has until it is gone
 	Families      []Family
