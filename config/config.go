@@ -22,6 +22,7 @@ type Snapshot struct {
 	BGPAdvertisements []*BGPAdvertisement
 	Nodes             []*Node
 	Speakers          []*Speaker // what speakers last wrote of themselves (SpeakerStatus); filled for the controller only
+	Released          []Released // Services that carry our status but are not ours any more: to be cleared; filled for the controller only
 	Objects           []Object   // every config object seen, good or not, with the Ready condition it carries now
 	Problems          []Problem  // what is wrong, by object; sorted
 	Synced            bool       // every source has been listed once: only then does absence mean anything
@@ -107,6 +108,14 @@ type Service struct {
 	Allocated     Condition    // heraldlb.io/Allocated as it stands in the status; zero when absent
 	Announced     Condition    // heraldlb.io/Announced, likewise
 	Endpoints     Endpoints
+}
+
+// Released is a Service that Herald served and that is not ours any more: its type or its class changed. What Herald wrote into its status
+// is still there and is to be cleared.
+type Released struct {
+	Key
+	UID     string
+	Ingress []netip.Addr // addresses still in its status
 }
 
 // Request is what a Service asks for in annotations and spec.loadBalancerIP.
