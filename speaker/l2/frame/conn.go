@@ -1,0 +1,68 @@
+package frame
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/mdlayher/packet"
+	"golang.org/x/net/bpf"
+
+	"github.com/heraldlb/herald/config"
+)
+
+// Conn is a socket that carries whole Ethernet frames of one protocol on one interface.
+type Conn interface {
+	ReadFrom(b []byte) (int, net.Addr, error)
+	WriteTo(b []byte, to net.Addr) (int, error)
+	SetBPF(filter []bpf.RawInstruction) error
+	Close() error
+}
+
+// Listen opens a packet socket for one Ethernet protocol on the interface. It lets nothing through until a Gate opens it. It needs
+// CAP_NET_RAW and fails with fs.ErrPermission without.
+func Listen(ifi config.Interface, protocol int) (Conn, error) {
+	shut, err := bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: 0}})
+	if err != nil {
+		return nil, fmt.Errorf("assemble filter: %w", err)
+	}
+	mac, err := net.ParseMAC(ifi.MAC)
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", ifi.Name, err)
+	}
+	dev := &net.Interface{Index: ifi.Index, Name: ifi.Name, HardwareAddr: mac}
+	conn, err := packet.Listen(dev, packet.Raw, protocol, &packet.Config{Filter: shut})
+	if err != nil {
+		return nil, fmt.Errorf("open packet socket on %s: %w", ifi.Name, err)
+	}
+	return conn, nil
+}
+
+// Serve hands each frame to handle until ctx ends (nil) or the socket fails (its error). It closes the socket. The frame is valid during
+// the call only.
+func Serve(ctx context.Context, conn Conn, handle func(frame []byte)) error {
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer conn.Close()
+	defer stop()
+	buf := make([]byte, snap)
+	for {
+		n, _, err := conn.ReadFrom(buf)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
+		handle(buf[:n])
+	}
+}
+
+// Send sends one frame. The link-layer destination is read from the frame itself.
+func Send(conn Conn, frame []byte) error {
+	if len(frame) < 14 {
+		return errors.New("frame shorter than its header")
+	}
+	_, err := conn.WriteTo(frame, &packet.Addr{HardwareAddr: net.HardwareAddr(frame[:6])})
+	return err
+}
