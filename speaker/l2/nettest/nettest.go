@@ -13,6 +13,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/heraldlb/herald/config"
@@ -23,18 +24,30 @@ const marker = "HERALD_TEST_NETWORK"
 
 const inside = "inside"
 
-// Main is for TestMain: it runs the tests in a fresh network namespace and returns the exit status. Where the machine does not allow
-// that, the tests run here, and those that call Need are skipped.
+// Main is for TestMain: it runs the tests in a fresh network namespace and returns the exit status, which tells of goroutines left
+// behind too. Where the machine does not allow a namespace, the tests run here, and those that call Need are skipped.
 func Main(m *testing.M) int {
 	if os.Getenv(marker) != "" {
-		return m.Run()
+		return run(m)
 	}
 	code, err := rerun()
 	if err != nil {
 		os.Setenv(marker, err.Error())
-		return m.Run()
+		return run(m)
 	}
 	return code
+}
+
+func run(m *testing.M) int {
+	code := m.Run()
+	if code != 0 {
+		return code
+	}
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
 }
 
 // rerun runs this very command inside new namespaces and returns its exit status.

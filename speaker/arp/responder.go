@@ -1,0 +1,130 @@
+package arp
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/mdlayher/arp"
+	"github.com/mdlayher/ethernet"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/heraldlb/herald/config"
+	"github.com/heraldlb/herald/speaker/l2/frame"
+)
+
+// Options of a Responder. All fields are required.
+type Options struct {
+	Interface config.Interface
+	Counters  *frame.Counters
+	Heard     frame.Heard
+	Own       frame.Own
+}
+
+// Responder answers ARP on one interface. Run reads and answers; Set and Announce are for one other goroutine and do not wait for Run.
+type Responder struct {
+	opt     Options
+	conn    frame.Conn
+	gate    *frame.Gate
+	answers atomic.Pointer[frame.Answers]
+}
+
+// Open opens the socket of a responder that answers for nothing yet. Its caller must Run or Close it. Without CAP_NET_RAW the error is
+// fs.ErrPermission.
+func Open(opt Options) (*Responder, error) {
+	conn, err := frame.Listen(opt.Interface, unix.ETH_P_ARP)
+	if err != nil {
+		return nil, err
+	}
+	return newResponder(conn, opt), nil
+}
+
+func newResponder(conn frame.Conn, opt Options) *Responder {
+	r := &Responder{opt: opt, conn: conn, gate: frame.NewGate(conn, filter)}
+	r.answers.Store(frame.NewAnswers(nil, nil))
+	return r
+}
+
+// filter takes frames whose sender or target address lies in a span: requests for our addresses, and claims of them by others.
+func filter(spans []frame.Span) []bpf.Instruction {
+	const sender, target = 14 + 14, 14 + 24 // offsets behind the Ethernet header, RFC 826
+	return frame.Filter(frame.Accept(), []uint32{target, sender}, spans)
+}
+
+// Run answers until ctx ends (nil) or the socket fails. It closes the socket.
+func (r *Responder) Run(ctx context.Context) error { return frame.Serve(ctx, r.conn, r.handle) }
+
+// Close closes a responder that does not run.
+func (r *Responder) Close() error { return r.conn.Close() }
+
+// Set replaces what is answered, at once: the kernel lets frames about new addresses through before, so the first is not lost.
+// On an error addresses that are new may not be answered yet; those that are gone are not answered any more in any case.
+func (r *Responder) Set(a *frame.Answers) error {
+	err := r.gate.Admit(a.Addrs())
+	r.answers.Store(a)
+	return err
+}
+
+// Announce tells everyone on the segment that the address is here, if it is answered for. RFC 5227 section 3 has a request do that, and
+// so do most systems, but some update their caches from replies only (RFC 5944 section 4.6 allows either): both are sent. In the reply
+// the target MAC is our own too, for Linux takes no other for gratuitous.
+func (r *Responder) Announce(addr netip.Addr) error {
+	a := r.answers.Load()
+	if !a.Has(addr) {
+		return nil
+	}
+	us := station{a.MAC(), addr}
+	request, err := marshal(ethernet.Broadcast, arp.OperationRequest, us, station{make(net.HardwareAddr, 6), addr})
+	if err != nil {
+		return err
+	}
+	reply, err := marshal(ethernet.Broadcast, arp.OperationReply, us, us)
+	if err != nil {
+		return err
+	}
+	for _, b := range [][]byte{request, reply} {
+		if err := frame.Send(r.conn, b); err != nil {
+			r.opt.Counters.Errors.Add(1)
+			return fmt.Errorf("announce %v: %w", addr, err)
+		}
+		r.opt.Counters.Gratuitous.Add(1)
+	}
+	return nil
+}
+
+func (r *Responder) handle(b []byte) {
+	m, err := parse(b)
+	if err != nil {
+		r.opt.Counters.Malformed.Add(1)
+		return
+	}
+	a := r.answers.Load()
+	if !bytes.Equal(m.to, ethernet.Broadcast) && !bytes.Equal(m.to, a.MAC()) || r.opt.Own(m.senderMAC) {
+		return
+	}
+	if a.Has(m.sender) {
+		r.opt.Counters.Conflicts.Add(1)
+		r.opt.Heard(m.sender, m.senderMAC)
+	}
+	if m.op == arp.OperationRequest && m.target != m.sender && a.Has(m.target) {
+		r.reply(a, m)
+	}
+}
+
+// reply answers the one who asked, alone. A probe (sender 0.0.0.0) is answered likewise: that defends the address (RFC 5227 section 2.1.1).
+func (r *Responder) reply(a *frame.Answers, m message) {
+	r.opt.Counters.Requests.Add(1)
+	b, err := marshal(m.senderMAC, arp.OperationReply, station{a.MAC(), m.target}, station{m.senderMAC, m.sender})
+	if err == nil {
+		err = frame.Send(r.conn, b)
+	}
+	if err != nil { // the asker asks again
+		r.opt.Counters.Errors.Add(1)
+		return
+	}
+	r.opt.Counters.Replies.Add(1)
+}
