@@ -22,6 +22,8 @@ type Host struct {
 	name string
 	file *os.File        // open descriptor of the namespace
 	nl   *netlink.Handle // route socket inside it
+
+	forget func() // takes the host off the network's list
 }
 
 // sysctls are set on every host before its first interface appears: addresses are usable at once, nothing configures itself from the
@@ -94,6 +96,27 @@ func (h *Host) prepare() error {
 	return h.SetLink("lo", true)
 }
 
+// Close removes the host and its cables before the network ends; processes still running in it keep its namespace, cut off.
+func (h *Host) Close() error {
+	h.forget()
+	return errors.Join(h.unplug(), h.close())
+}
+
+// unplug removes the host's cables: a namespace that something still uses would keep them.
+func (h *Host) unplug() error {
+	links, err := h.nl.LinkList()
+	if err != nil {
+		return fmt.Errorf("%s: list interfaces: %w", h.name, err)
+	}
+	var errs []error
+	for _, l := range links {
+		if l.Type() == "veth" {
+			errs = append(errs, h.nl.LinkDel(l))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (h *Host) close() error {
 	if h.nl != nil {
 		h.nl.Close()
@@ -134,7 +157,8 @@ func (h *Host) Do(fn func() error) error {
 	return fn()
 }
 
-// Start starts cmd inside the host's namespace; wait for it as usual.
+// Start starts cmd inside the host's namespace; wait for it as usual. Leave Pdeathsig alone: it follows the death of a thread, and
+// everything inside ends with the laboratory anyway.
 func (h *Host) Start(cmd *exec.Cmd) error { return h.Do(cmd.Start) }
 
 // Run runs cmd inside the host's namespace and waits for it.

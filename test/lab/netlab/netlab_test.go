@@ -523,6 +523,25 @@ func TestDoNestsAndReturns(t *testing.T) {
 	}
 }
 
+func TestHostsComeAndGo(t *testing.T) {
+	w := newTwo(t)
+	for range 3 {
+		h := mustHost(t, w.net, "pod")
+		if err := w.net.Veth(w.a, "pod0", h, "eth0"); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.a.Interface("pod0"); err == nil {
+			t.Error("the host's cable stays plugged in")
+		}
+		if w.net.Lookup("pod") != nil {
+			t.Error("the host is still listed")
+		}
+	}
+}
+
 func TestWrongNames(t *testing.T) {
 	w := newTwo(t)
 	for _, name := range []string{"", "a", ".x", "a/b", "../x", "ä"} {

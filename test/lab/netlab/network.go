@@ -58,7 +58,7 @@ func (n *Network) Close() error {
 		errs = append(errs, s.close())
 	}
 	for _, h := range n.hosts {
-		errs = append(errs, h.close())
+		errs = append(errs, h.unplug(), h.close())
 	}
 	errs = append(errs, n.sw.close())
 	clear(n.hosts)
@@ -80,20 +80,13 @@ func (n *Network) Host(name string) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.forget = func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.hosts, name)
+	}
 	n.hosts[name] = h
 	return h, nil
-}
-
-// RemoveHost removes a host; processes still running in it keep its namespace.
-func (n *Network) RemoveHost(name string) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	h := n.hosts[name]
-	if h == nil {
-		return fmt.Errorf("no host %s", name)
-	}
-	delete(n.hosts, name)
-	return h.close()
 }
 
 // Lookup finds a host by name, nil if there is none.
