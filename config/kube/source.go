@@ -1,0 +1,203 @@
+package kube
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/heraldlb/herald/config"
+	"github.com/heraldlb/herald/config/parse"
+	"github.com/heraldlb/herald/config/v1beta1"
+)
+
+// Role is which daemon a Source serves.
+type Role uint8
+
+// The two daemons.
+const (
+	Controller Role = iota // also reads SpeakerStatus, and finds Services that are no longer ours
+	Speaker                // also reads the gossip Service's endpoints and the gossip Secret
+)
+
+// SourceOptions says what to watch.
+type SourceOptions struct {
+	Namespace         string // Herald's own
+	LoadBalancerClass string // empty: Services without a class
+	Role              Role
+	Node              string // Speaker: name of its node, whose SpeakerStatus it writes
+	GossipService     string // Speaker: headless Service of all speakers, in Namespace
+	GossipSecret      string // Speaker: Secret that holds the gossip key, in Namespace
+	GossipKey         string // Speaker: name of the entry in the Secret
+	Log               *slog.Logger
+}
+
+// Source watches everything Herald reads. It works without an API server, too: then Snapshot is the last known, or not Synced.
+type Source struct {
+	opts    SourceOptions
+	client  *Client
+	changes chan struct{}
+	dirty   atomic.Bool
+	health  *health
+	feeds   []feed
+	left    *left
+
+	services   *table[*corev1.Service]
+	slices     *table[*discoveryv1.EndpointSlice]
+	nodes      *table[*corev1.Node]
+	pools      *table[*v1beta1.IPAddressPool]
+	l2Adverts  *table[*v1beta1.L2Advertisement]
+	peers      *table[*v1beta1.BGPPeer]
+	bgpAdverts *table[*v1beta1.BGPAdvertisement]
+	speakers   *table[*v1beta1.SpeakerStatus] // Controller: all; Speaker: its own, to see when somebody deletes it
+	secrets    *table[*corev1.Secret]         // Speaker only: else never fed
+
+	mu     sync.Mutex // guards the two below
+	memory parse.Memory
+	last   *config.Snapshot
+}
+
+// NewSource makes a Source; nothing is watched before Run.
+func NewSource(client *Client, opts SourceOptions) *Source {
+	s := &Source{opts: opts, client: client, changes: make(chan struct{}, 1), health: newHealth(opts.Log)}
+	s.services = newTable(trimService, sameService, s.touch)
+	s.slices = newTable(trimSlice(s.isGossip), sameSlice, s.touch)
+	s.nodes = newTable(trimNode, sameNode, s.touch)
+	s.pools = newTable(trimObject[*v1beta1.IPAddressPool], samePool, s.touch)
+	s.l2Adverts = newTable(trimObject[*v1beta1.L2Advertisement], sameL2Advert, s.touch)
+	s.peers = newTable(trimObject[*v1beta1.BGPPeer], samePeer, s.touch)
+	s.bgpAdverts = newTable(trimObject[*v1beta1.BGPAdvertisement], sameBGPAdvert, s.touch)
+	s.speakers = newTable(trimObject[*v1beta1.SpeakerStatus], sameSpeaker, s.touch)
+	s.secrets = newTable(trimSecret, sameSecret, s.touch)
+	s.left = newLeft(client, opts.Log, s.touch)
+	s.feeds = s.makeFeeds()
+	return s
+}
+
+func (s *Source) makeFeeds() []feed {
+	c, h, log := s.client, s.health, s.opts.Log
+	feeds := []feed{
+		newFeed("services", "spec.type="+string(corev1.ServiceTypeLoadBalancer), c.core.CoreV1().Services(""), s.services, h, log),
+		newFeed("endpointslices", "", c.core.DiscoveryV1().EndpointSlices(""), s.slices, h, log),
+		newFeed("nodes", "", c.core.CoreV1().Nodes(), s.nodes, h, log),
+		newFeed("ipaddresspools", "", c.pools, s.pools, h, log),
+		newFeed("l2advertisements", "", c.l2Adverts, s.l2Adverts, h, log),
+		newFeed("bgppeers", "", c.peers, s.peers, h, log),
+		newFeed("bgpadvertisements", "", c.bgpAdverts, s.bgpAdverts, h, log),
+	}
+	switch s.opts.Role {
+	case Controller:
+		s.services.gone = s.left.check
+		feeds = append(feeds, newFeed("speakerstatuses", "", c.speakers, s.speakers, h, log))
+	case Speaker:
+		feeds = append(feeds, newFeed("speakerstatuses", "metadata.name="+s.opts.Node, c.speakers, s.speakers, h, log))
+		if s.opts.GossipSecret != "" {
+			feeds = append(feeds, newFeed("secrets", "metadata.name="+s.opts.GossipSecret, c.core.CoreV1().Secrets(s.opts.Namespace), s.secrets, h, log))
+		}
+	}
+	return feeds
+}
+
+// Run watches until ctx ends, then returns nil.
+func (s *Source) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, f := range s.feeds {
+		wg.Go(func() { f.run(ctx) })
+	}
+	if s.opts.Role == Controller {
+		wg.Go(func() { s.left.run(ctx) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// Changed tells that Snapshot, Seeds or GossipKey may answer differently than before.
+func (s *Source) Changed() <-chan struct{} { return s.changes }
+
+func (s *Source) touch() {
+	s.dirty.Store(true)
+	select {
+	case s.changes <- struct{}{}:
+	default:
+	}
+}
+
+// Snapshot returns what the cluster asks for now. It is parsed when something changed since the last call; else the same value is returned.
+func (s *Source) Snapshot() *config.Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dirty.Swap(false) || s.last == nil {
+		s.last, s.memory = parse.Parse(s.Objects(), s.memory)
+	}
+	return s.last
+}
+
+// Objects returns what Snapshot is made of, in no order. The objects must not be changed.
+func (s *Source) Objects() parse.Objects {
+	synced := s.synced() // before the lists, which can only be more complete by then
+	var speakers []*v1beta1.SpeakerStatus
+	if s.opts.Role == Controller {
+		speakers = s.speakers.list()
+	}
+	return parse.Objects{
+		Services:          s.services.list(),
+		Left:              s.left.list(s.services),
+		EndpointSlices:    s.slices.list(),
+		Nodes:             s.nodes.list(),
+		Pools:             s.pools.list(),
+		L2Advertisements:  s.l2Adverts.list(),
+		Peers:             s.peers.list(),
+		BGPAdvertisements: s.bgpAdverts.list(),
+		Speakers:          speakers,
+		Options:           parse.Options{LoadBalancerClass: s.opts.LoadBalancerClass},
+		Synced:            synced,
+	}
+}
+
+// synced reports whether every resource that goes into a Snapshot has been listed.
+func (s *Source) synced() bool {
+	return s.services.hasSynced() && s.slices.hasSynced() && s.nodes.hasSynced() && s.pools.hasSynced() && s.l2Adverts.hasSynced() &&
+		s.peers.hasSynced() && s.bgpAdverts.hasSynced() && (s.opts.Role != Controller || s.speakers.hasSynced())
+}
+
+// Err says what cannot be read now, nil when everything is being watched. While it is not nil, Snapshot may be out of date.
+func (s *Source) Err() error { return s.health.err() }
+
+// Seeds returns the addresses of the speakers as the gossip Service's EndpointSlices give them, sorted; ready or not, as gossip is what
+// finds out who is alive.
+func (s *Source) Seeds() []netip.Addr {
+	var seeds []netip.Addr
+	for _, slice := range s.slices.list() {
+		if !s.isGossip(slice) {
+			continue
+		}
+		for _, ep := range slice.Endpoints {
+			for _, text := range ep.Addresses {
+				if a, err := netip.ParseAddr(text); err == nil {
+					seeds = append(seeds, a.Unmap())
+				}
+			}
+		}
+	}
+	slices.SortFunc(seeds, netip.Addr.Compare)
+	return slices.Compact(seeds)
+}
+
+func (s *Source) isGossip(slice *discoveryv1.EndpointSlice) bool {
+	return s.opts.GossipService != "" && slice.Namespace == s.opts.Namespace &&
+		slice.Labels[discoveryv1.LabelServiceName] == s.opts.GossipService
+}
+
+// GossipKey returns the key from the gossip Secret, nil while there is none.
+func (s *Source) GossipKey() []byte {
+	secret, ok := s.secrets.get(config.Key{Namespace: s.opts.Namespace, Name: s.opts.GossipSecret})
+	if !ok {
+		return nil
+	}
+	return slices.Clone(secret.Data[s.opts.GossipKey])
+}

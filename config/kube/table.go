@@ -1,0 +1,188 @@
+package kube
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/heraldlb/herald/config"
+)
+
+type object interface {
+	runtime.Object
+	metav1.Object
+}
+
+// table is what a reflector has seen of one resource. It differs from client-go's informer cache in three ways: objects are trimmed before
+// they are kept, a change of nothing that is read triggers nothing, and the answer to our own write is put in at once, so that the next
+// decision does not start from before it. Objects in a table are never changed.
+type table[T object] struct {
+	trim    func(T)           // drops what nobody reads, in place; run on every object before it is kept
+	same    func(a, b T) bool // nothing that is read differs; both are trimmed
+	changed func()            // something differs, or the first list is in; called without the lock
+	gone    func(T)           // an object left the table; called without the lock; may be nil
+
+	mu     sync.RWMutex
+	items  map[config.Key]T
+	synced bool
+}
+
+var _ cache.TransformingStore = (*table[object])(nil)
+
+func newTable[T object](trim func(T), same func(a, b T) bool, changed func()) *table[T] {
+	return &table[T]{trim: trim, same: same, changed: changed, items: make(map[config.Key]T)}
+}
+
+func keyOf(o metav1.Object) config.Key {
+	return config.Key{Namespace: o.GetNamespace(), Name: o.GetName()}
+}
+
+// list returns the objects in no order.
+func (t *table[T]) list() []T {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.AppendSeq(make([]T, 0, len(t.items)), maps.Values(t.items))
+}
+
+func (t *table[T]) get(key config.Key) (T, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	o, ok := t.items[key]
+	return o, ok
+}
+
+func (t *table[T]) hasSynced() bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.synced
+}
+
+// put takes in the API server's answer to a write, unless the watch has brought something newer or the object has gone meanwhile.
+func (t *table[T]) put(o T) {
+	t.trim(o)
+	t.mu.Lock()
+	old, ok := t.items[keyOf(o)]
+	fresh := ok && old.GetUID() == o.GetUID() && older(old, o)
+	if fresh {
+		t.items[keyOf(o)] = o
+	}
+	t.mu.Unlock()
+	if fresh && !t.same(old, o) {
+		t.changed()
+	}
+}
+
+// set takes in a watch event. An event from before our last write of the object is passed over.
+func (t *table[T]) set(o T) {
+	t.trim(o)
+	t.mu.Lock()
+	old, ok := t.items[keyOf(o)]
+	successor := ok && old.GetUID() != o.GetUID()
+	if ok && !successor && older(o, old) {
+		t.mu.Unlock()
+		return
+	}
+	t.items[keyOf(o)] = o
+	t.mu.Unlock()
+	if successor && t.gone != nil {
+		t.gone(old)
+	}
+	if !ok || successor || !t.same(old, o) {
+		t.changed()
+	}
+}
+
+// older reports whether a is an earlier version than b. Versions that cannot be compared are not older.
+func older(a, b metav1.Object) bool {
+	c, err := resourceversion.CompareResourceVersion(a.GetResourceVersion(), b.GetResourceVersion())
+	return err == nil && c < 0
+}
+
+// Add implements cache.ReflectorStore.
+func (t *table[T]) Add(o any) error { return t.Update(o) }
+
+// Update implements cache.ReflectorStore.
+func (t *table[T]) Update(o any) error {
+	obj, ok := o.(T)
+	if !ok {
+		return fmt.Errorf("watch sent a %T, expected a %T", o, obj)
+	}
+	t.set(obj)
+	return nil
+}
+
+// Delete implements cache.ReflectorStore.
+func (t *table[T]) Delete(o any) error {
+	obj, ok := o.(T)
+	if !ok {
+		return fmt.Errorf("watch sent a %T, expected a %T", o, obj)
+	}
+	t.mu.Lock()
+	old, ok := t.items[keyOf(obj)]
+	delete(t.items, keyOf(obj))
+	t.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	if t.gone != nil {
+		t.gone(old)
+	}
+	t.changed()
+	return nil
+}
+
+// Replace implements cache.ReflectorStore: the result of a list is the truth, also where it is older than what is known (an API server that
+// was restored from a backup counts its versions from there).
+func (t *table[T]) Replace(objs []any, _ string) error {
+	next := make(map[config.Key]T, len(objs))
+	for _, o := range objs {
+		obj, ok := o.(T)
+		if !ok {
+			return fmt.Errorf("list contains a %T, expected a %T", o, obj)
+		}
+		t.trim(obj)
+		next[keyOf(obj)] = obj
+	}
+	t.mu.Lock()
+	prev, first := t.items, !t.synced
+	t.items, t.synced = next, true
+	t.mu.Unlock()
+
+	differs := first
+	for key, o := range next {
+		old, ok := prev[key]
+		differs = differs || !ok || old.GetUID() != o.GetUID() || !t.same(old, o)
+	}
+	for key, old := range prev {
+		if o, ok := next[key]; ok && o.GetUID() == old.GetUID() {
+			continue
+		}
+		differs = true
+		if t.gone != nil {
+			t.gone(old)
+		}
+	}
+	if differs {
+		t.changed()
+	}
+	return nil
+}
+
+// Resync implements cache.ReflectorStore; there is nothing to do.
+func (t *table[T]) Resync() error { return nil }
+
+// Transformer implements cache.TransformingStore: the reflector holds a long list trimmed too.
+func (t *table[T]) Transformer() cache.TransformFunc {
+	return func(o any) (any, error) {
+		if obj, ok := o.(T); ok {
+			t.trim(obj)
+		}
+		return o, nil
+	}
+}
