@@ -30,7 +30,7 @@ type Config struct {
 	ASN      uint32
 	RouterID netip.Addr     // IPv4
 	Listen   []netip.Prefix // neighbours from these subnets are accepted, with both families
-	PeerASN  uint32         // 0: any AS but the router's own
+	PeerASN  uint32         // 0: any AS but the router's own (GoBGP v3 then has a data race of its own when a session ends)
 	Password string         // TCP MD5 of all neighbours; empty: none
 	HoldTime time.Duration  // whole seconds; 0: 90 s
 	RunDir   string         // for configuration and logs, made if absent; must be traversable by everybody when FRR is used

@@ -240,10 +240,13 @@ func TestPassword(t *testing.T) {
 	eachKind(t, func(t *testing.T, kind Kind) {
 		w := newWorld(t)
 		c := w.config(t, kind)
-		c.Password, c.PeerASN = "secret", 0
+		c.Password, c.PeerASN = "secret", 64501
+		if kind == FRR {
+			c.PeerASN = 0
+		}
 		r := mustStart(t, c)
 		right := speakerConfig{ASN: 64501, PeerASN: 64600, RouterID: "192.168.100.11", Peers: []string{"192.168.100.1"}, Password: "secret"}
-		wrong := speakerConfig{ASN: 64502, PeerASN: 64600, RouterID: "192.168.100.12", Peers: []string{"192.168.100.1"}, Password: "Secret"}
+		wrong := speakerConfig{ASN: 64501, PeerASN: 64600, RouterID: "192.168.100.12", Peers: []string{"192.168.100.1"}, Password: "Secret"}
 		bad, good := startSpeaker(t, w.nodes[1], wrong), startSpeaker(t, w.nodes[0], right)
 		for _, o := range vips(0) {
 			good.tell(o)
