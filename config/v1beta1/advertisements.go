@@ -2,25 +2,71 @@ package v1beta1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// L2Advertisement announces addresses by ARP and NDP.
+// L2Advertisement announces addresses by ARP (IPv4) and NDP (IPv6): one node answers for each address.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:scope=Cluster,categories=herald
+// +kubebuilder:resource:scope=Cluster,categories=herald,shortName=l2adv
 // +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Pools",type=string,JSONPath=`.spec.ipAddressPools`,description="Pools named; empty together with an empty list of pool selectors means all."
+// +kubebuilder:printcolumn:name="Interfaces",type=string,JSONPath=`.spec.interfaces`,description="Interfaces named; empty means all that are not excluded."
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the advertisement is in force as it is written."
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="Why it is, or is not."
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type L2Advertisement struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
-	Spec              L2AdvertisementSpec `json:"spec,omitempty"`
-	Status            ConfigStatus        `json:"status,omitempty"`
+
+	// Which addresses are announced, by which nodes and on which interfaces. An empty spec announces everything everywhere.
+	//
+	// +optional
+	Spec L2AdvertisementSpec `json:"spec,omitempty"`
+
+	// What Herald found out about the object. Herald writes it.
+	//
+	// +optional
+	Status ConfigStatus `json:"status,omitempty"`
 }
 
 // L2AdvertisementSpec says which addresses are announced, by which nodes and on which interfaces. An empty list selects all.
 type L2AdvertisementSpec struct {
-	IPAddressPools         []string               `json:"ipAddressPools,omitempty"`
-	IPAddressPoolSelectors []metav1.LabelSelector `json:"ipAddressPoolSelectors,omitempty"`
-	ServiceSelectors       []metav1.LabelSelector `json:"serviceSelectors,omitempty"`
-	NodeSelectors          []metav1.LabelSelector `json:"nodeSelectors,omitempty"`
-	// Interfaces are exact names or globs such as bond*; empty means all interfaces that are not excluded.
+	// Names of the IPAddressPools whose addresses are announced. Empty together with an empty ipAddressPoolSelectors: all.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=128
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:XValidation:rule=`self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')`,messageExpression=`'"' + self + '" is not the name of an IPAddressPool: names are lower-case letters, digits, "-" and "."'`
+	IPAddressPools []string `json:"ipAddressPools,omitempty"`
+
+	// Selects IPAddressPools by their labels, in addition to those named; any of the selectors may match.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	IPAddressPoolSelectors []LabelSelector `json:"ipAddressPoolSelectors,omitempty"`
+
+	// Selects the Services whose addresses are announced, by their labels; any of the selectors may match. Empty: all.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	ServiceSelectors []LabelSelector `json:"serviceSelectors,omitempty"`
+
+	// Selects the nodes that may announce, by their labels; any of the selectors may match. Empty: all.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	NodeSelectors []LabelSelector `json:"nodeSelectors,omitempty"`
+
+	// The network interfaces that answer, as exact names or as globs: * stands for any characters, ? for one, [a-c] for one
+	// of a set, as in bond*. Empty: all interfaces that --exclude-interfaces leaves.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=64
+	// +kubebuilder:validation:items:XValidation:rule=`self.matches('^([^][*?/:^\\\\[:space:][:cntrl:]-]|[*?^-]|[[]\\^?([^]^/:\\\\[:space:][:cntrl:]-](-[^]^/:\\\\[:space:][:cntrl:]-])?)+[]])+$') && !(self in ['.', '..'])`,messageExpression=`'"' + self + '" is not an interface name or glob: use names such as eth0, or globs such as bond* and eth[0-3]'`
 	Interfaces []string `json:"interfaces,omitempty"`
 }
 
@@ -36,22 +82,67 @@ type L2AdvertisementList struct {
 // BGPAdvertisement announces addresses by BGP.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:scope=Cluster,categories=herald
+// +kubebuilder:resource:scope=Cluster,categories=herald,shortName=bgpadv
 // +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Pools",type=string,JSONPath=`.spec.ipAddressPools`,description="Pools named; empty together with an empty list of pool selectors means all."
+// +kubebuilder:printcolumn:name="Peers",type=string,JSONPath=`.spec.peers`,description="Peers named; empty means all."
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the advertisement is in force as it is written."
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="Why it is, or is not."
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type BGPAdvertisement struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
-	Spec              BGPAdvertisementSpec `json:"spec,omitempty"`
-	Status            ConfigStatus         `json:"status,omitempty"`
+
+	// Which addresses are announced, by which nodes and to which peers. An empty spec announces everything to every peer.
+	//
+	// +optional
+	Spec BGPAdvertisementSpec `json:"spec,omitempty"`
+
+	// What Herald found out about the object. Herald writes it.
+	//
+	// +optional
+	Status ConfigStatus `json:"status,omitempty"`
 }
 
 // BGPAdvertisementSpec says which addresses are announced, by which nodes and to which peers. An empty list selects all.
 type BGPAdvertisementSpec struct {
-	IPAddressPools         []string               `json:"ipAddressPools,omitempty"`
-	IPAddressPoolSelectors []metav1.LabelSelector `json:"ipAddressPoolSelectors,omitempty"`
-	ServiceSelectors       []metav1.LabelSelector `json:"serviceSelectors,omitempty"`
-	NodeSelectors          []metav1.LabelSelector `json:"nodeSelectors,omitempty"`
-	// Peers are names of BGPPeers; empty means all.
+	// Names of the IPAddressPools whose addresses are announced. Empty together with an empty ipAddressPoolSelectors: all.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=128
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:XValidation:rule=`self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')`,messageExpression=`'"' + self + '" is not the name of an IPAddressPool: names are lower-case letters, digits, "-" and "."'`
+	IPAddressPools []string `json:"ipAddressPools,omitempty"`
+
+	// Selects IPAddressPools by their labels, in addition to those named; any of the selectors may match.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	IPAddressPoolSelectors []LabelSelector `json:"ipAddressPoolSelectors,omitempty"`
+
+	// Selects the Services whose addresses are announced, by their labels; any of the selectors may match. Empty: all.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	ServiceSelectors []LabelSelector `json:"serviceSelectors,omitempty"`
+
+	// Selects the nodes that announce, by their labels; any of the selectors may match. Empty: all.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	NodeSelectors []LabelSelector `json:"nodeSelectors,omitempty"`
+
+	// Names of the BGPPeers that are told. Empty: all.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=128
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:XValidation:rule=`self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')`,messageExpression=`'"' + self + '" is not the name of a BGPPeer: names are lower-case letters, digits, "-" and "."'`
 	Peers []string `json:"peers,omitempty"`
 }
 
@@ -66,5 +157,10 @@ type BGPAdvertisementList struct {
 
 // ConfigStatus is the status of a kind that has nothing to report but its conditions.
 type ConfigStatus struct {
+	// Ready tells whether the object is in force as it is written, and if not, why.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }

@@ -5,76 +5,188 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // SpeakerStatus is what the speaker of one node reports: it has the node's name and is owned by the Node.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:scope=Cluster,categories=herald
+// +kubebuilder:resource:scope=Cluster,path=speakerstatuses,categories=herald
 // +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`,description="Version of the speaker."
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the speaker can announce."
+// +kubebuilder:printcolumn:name="Alive",type=integer,JSONPath=`.status.gossip.alive`,description="Speakers that this one sees alive, itself included."
+// +kubebuilder:printcolumn:name="Members",type=integer,JSONPath=`.status.gossip.members`,description="Speakers that this one knows of, itself included."
+// +kubebuilder:printcolumn:name="L2 addresses",type=string,priority=1,JSONPath=`.status.l2.addresses`,description="Addresses that this node answers for."
+// +kubebuilder:printcolumn:name="BGP sessions",type=string,priority=1,JSONPath=`.status.bgp.sessions`,description="BGP sessions of this node."
+// +kubebuilder:printcolumn:name="Started",type=date,JSONPath=`.status.startedAt`,description="Since when the speaker runs."
 type SpeakerStatus struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
-	Status            SpeakerStatusStatus `json:"status,omitempty"`
+
+	// The report. The speaker writes it when something changed.
+	//
+	// +optional
+	Status SpeakerStatusStatus `json:"status,omitempty"`
 }
 
 // SpeakerStatusStatus is the report.
 type SpeakerStatusStatus struct {
-	Version    string             `json:"version,omitempty"`
-	StartedAt  *metav1.Time       `json:"startedAt,omitempty"`
+	// Version of the speaker.
+	//
+	// +optional
+	Version string `json:"version,omitempty"`
+
+	// When the speaker's process started.
+	//
+	// +optional
+	StartedAt *metav1.Time `json:"startedAt,omitempty"`
+
+	// What the speaker says of itself.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// Network interfaces of the node that may announce.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=name
 	Interfaces []SpeakerInterface `json:"interfaces,omitempty"`
-	Gossip     *SpeakerGossip     `json:"gossip,omitempty"`
-	L2         *SpeakerL2         `json:"l2,omitempty"`
-	BGP        *SpeakerBGP        `json:"bgp,omitempty"`
+
+	// What the speaker knows of the other speakers.
+	//
+	// +optional
+	Gossip *SpeakerGossip `json:"gossip,omitempty"`
+
+	// What the speaker answers for by ARP and NDP.
+	//
+	// +optional
+	L2 *SpeakerL2 `json:"l2,omitempty"`
+
+	// The BGP sessions of the speaker.
+	//
+	// +optional
+	BGP *SpeakerBGP `json:"bgp,omitempty"`
 }
 
 // SpeakerInterface is a network interface that may announce.
 type SpeakerInterface struct {
-	Name    string   `json:"name"`
-	MAC     string   `json:"mac,omitempty"`
-	Up      bool     `json:"up"`
+	// Name of the interface.
+	Name string `json:"name"`
+
+	// MAC address, lower-case and separated by colons.
+	//
+	// +optional
+	MAC string `json:"mac,omitempty"`
+
+	// Whether it is up and has a carrier.
+	Up bool `json:"up"`
+
+	// Subnets that the node has an address in on this interface.
+	//
+	// +optional
+	// +listType=atomic
 	Subnets []string `json:"subnets,omitempty"`
 }
 
 // SpeakerGossip counts the speakers this one knows of, and those it sees alive, itself included.
 type SpeakerGossip struct {
+	// Speakers known, alive or not.
 	Members int32 `json:"members"`
-	Alive   int32 `json:"alive"`
+
+	// Speakers seen alive.
+	Alive int32 `json:"alive"`
 }
 
 // SpeakerL2 lists the addresses this speaker answers for.
 type SpeakerL2 struct {
+	// The addresses, each once for every interface that answers.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=address
+	// +listMapKey=interface
 	Addresses []SpeakerL2Address `json:"addresses,omitempty"`
 }
 
 // SpeakerL2Address is one address, once for each interface that answers.
 type SpeakerL2Address struct {
-	Address   string           `json:"address"`
-	Interface string           `json:"interface"`
-	Since     metav1.MicroTime `json:"since"`
+	// The address answered for.
+	Address string `json:"address"`
+
+	// The interface that answers.
+	Interface string `json:"interface"`
+
+	// Since when it does.
+	Since metav1.MicroTime `json:"since"`
 }
 
 // SpeakerBGP lists the BGP sessions of this speaker.
 type SpeakerBGP struct {
+	// The sessions, one for each BGPPeer that selects the node.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=peer
 	Sessions []SpeakerBGPSession `json:"sessions,omitempty"`
 }
 
 // SpeakerBGPSession is one session with its negotiated values.
 type SpeakerBGPSession struct {
-	// Peer is the name of the BGPPeer.
-	Peer         string           `json:"peer"`
-	Address      string           `json:"address,omitempty"`
-	LocalAddress string           `json:"localAddress,omitempty"`
-	State        string           `json:"state"`
-	Since        metav1.MicroTime `json:"since"`
-	LocalASN     int64            `json:"localASN,omitempty"`
-	PeerASN      int64            `json:"peerASN,omitempty"`
-	Families     []IPFamily       `json:"families,omitempty"`
-	// HoldTime as negotiated.
-	HoldTime   *metav1.Duration  `json:"holdTime,omitempty"`
+	// Name of the BGPPeer.
+	Peer string `json:"peer"`
+
+	// Address of the router.
+	//
+	// +optional
+	Address string `json:"address,omitempty"`
+
+	// Address of this node in the session.
+	//
+	// +optional
+	LocalAddress string `json:"localAddress,omitempty"`
+
+	// State of RFC 4271 section 8.2.2: Idle, Connect, Active, OpenSent, OpenConfirm or Established.
+	State string `json:"state"`
+
+	// Since when the session is in this state.
+	Since metav1.MicroTime `json:"since"`
+
+	// AS number of the cluster in this session.
+	//
+	// +optional
+	LocalASN int64 `json:"localASN,omitempty"`
+
+	// AS number of the router.
+	//
+	// +optional
+	PeerASN int64 `json:"peerASN,omitempty"`
+
+	// Address families negotiated.
+	//
+	// +optional
+	// +listType=atomic
+	Families []IPFamily `json:"families,omitempty"`
+
+	// Hold time as negotiated.
+	//
+	// +optional
+	HoldTime *metav1.Duration `json:"holdTime,omitempty"`
+
+	// Prefixes advertised to the router.
+	//
+	// +optional
 	Advertised SpeakerAdvertised `json:"advertised,omitempty"`
-	LastError  string            `json:"lastError,omitempty"`
+
+	// Why the session is down, or went down last.
+	//
+	// +optional
+	LastError string `json:"lastError,omitempty"`
 }
 
 // SpeakerAdvertised counts the prefixes advertised to a peer.
 type SpeakerAdvertised struct {
+	// IPv4 prefixes.
 	IPv4 int32 `json:"ipv4"`
+
+	// IPv6 prefixes.
 	IPv6 int32 `json:"ipv6"`
 }
 
