@@ -67,7 +67,7 @@ func signal(c chan<- struct{}) {
 
 // Run holds the sessions until ctx ends, then says goodbye to every peer, which withdraws the routes, and returns nil.
 func (a *Announcer) Run(ctx context.Context) error {
-	o := owner{Announcer: a, seats: map[string]*seat{}, leaving: map[string]<-chan struct{}{}}
+	o := owner{Announcer: a, seats: map[string]*seat{}, leaving: map[netip.AddrPort]<-chan struct{}{}}
 	defer o.wg.Wait()
 	for {
 		select {
@@ -85,8 +85,8 @@ func (a *Announcer) Run(ctx context.Context) error {
 // owner is the state of Run's goroutine.
 type owner struct {
 	*Announcer
-	seats    map[string]*seat // by name of the peer
-	leaving  map[string]<-chan struct{}
+	seats    map[string]*seat                   // by name of the peer
+	leaving  map[netip.AddrPort]<-chan struct{} // by router: closed when the last session with it has said goodbye
 	wg       sync.WaitGroup
 	identity netip.Addr // default router identifier; kept once chosen, so that a change of node addresses resets no session
 }
@@ -98,6 +98,10 @@ type seat struct {
 	blocked  string  // why there is no session
 	cancel   context.CancelCauseFunc
 	gone     chan struct{}
+}
+
+func (s *seat) router() netip.AddrPort {
+	return netip.AddrPortFrom(s.neighbor.Address, s.neighbor.Port)
 }
 
 // apply starts, replaces and ends sessions so that they are the wanted ones, and tells each its part. Sessions that stay are not
@@ -151,7 +155,7 @@ func (o *owner) wanted(peers []*config.Peer) map[string]seat {
 	return want
 }
 
-// start begins a session. When one with the same peer is still saying goodbye, the new one waits for it; nobody else does.
+// start begins a session. When one with the same router is still saying goodbye, the new one waits for it; nobody else does.
 func (o *owner) start(ctx context.Context, name string, s *seat) {
 	o.seats[name] = s
 	if s.blocked != "" {
@@ -161,8 +165,8 @@ func (o *owner) start(ctx context.Context, name string, s *seat) {
 	s.session = o.opt.Router.Session(s.neighbor, func() { signal(o.poked) })
 	ctx, s.cancel = context.WithCancelCause(ctx)
 	s.gone = make(chan struct{})
-	before := o.leaving[name]
-	delete(o.leaving, name)
+	before := o.leaving[s.router()]
+	delete(o.leaving, s.router())
 	o.wg.Go(func() {
 		defer close(s.gone)
 		if before != nil {
@@ -180,8 +184,8 @@ func (o *owner) stop(name string, cause error) {
 		return
 	}
 	s.cancel(cause)
-	o.leaving[name] = s.gone
-	maps.DeleteFunc(o.leaving, func(n string, gone <-chan struct{}) bool {
+	o.leaving[s.router()] = s.gone
+	maps.DeleteFunc(o.leaving, func(_ netip.AddrPort, gone <-chan struct{}) bool {
 		select {
 		case <-gone:
 			return true

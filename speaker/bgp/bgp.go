@@ -47,18 +47,18 @@ var (
 
 // Neighbor is everything a session depends on: two equal values are the same session. It is comparable on purpose.
 type Neighbor struct {
-	Name       string // of the BGPPeer
-	Address    netip.Addr
-	Port       uint16
-	Source     netip.Addr // zero: the kernel chooses
-	LocalASN   uint32
-	PeerASN    uint32
-	RouterID   netip.Addr // IPv4
-	Families   Families   // unicast families to offer
-	Hold       time.Duration
-	Keepalive  time.Duration
-	Connect    time.Duration // between two attempts to connect
-	MultiHop   bool          // an external peer need not be on a connected subnet
+	Name      string // of the BGPPeer
+	Address   netip.Addr
+	Port      uint16
+	Source    netip.Addr // zero: the kernel chooses
+	LocalASN  uint32
+	PeerASN   uint32
+	RouterID  netip.Addr // IPv4
+	Families  Families   // unicast families to offer
+	Hold      time.Duration
+	Keepalive time.Duration
+	Connect   time.Duration // between two attempts to connect
+	MultiHop  bool          // an external peer need not be on a connected subnet
 }
 
 // Internal reports whether the session is iBGP.

@@ -1,0 +1,116 @@
+package gobgp
+
+import (
+	"sync"
+	"time"
+
+	"github.com/heraldlb/herald/speaker/bgp"
+)
+
+// linger is how long a passing state of a further attempt has to last before it is shown. A peer that is down for a day is then seen as
+// one state with one error, not as a change at every attempt.
+const linger = 2 * time.Second
+
+// board shows the state of a session to readers. The session's goroutine writes.
+type board struct {
+	changed func()
+
+	mu      sync.Mutex
+	status  bgp.Status
+	failing bool        // an attempt failed since the session was last Established
+	pending *time.Timer // shows a passing state when it lasts
+	turn    int         // grows with every state; a late timer sees that its own is over
+}
+
+func newBoard(changed func()) *board {
+	return &board{changed: changed, status: bgp.Status{State: bgp.Idle, Since: time.Now()}}
+}
+
+func (b *board) read() bgp.Status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.status
+}
+
+// update applies f and tells about it when the status is another one afterwards; counters alone are no news.
+func (b *board) update(f func(*bgp.Status)) {
+	b.mu.Lock()
+	before := b.status
+	f(&b.status)
+	if b.status.State != before.State {
+		b.status.Since = time.Now()
+	}
+	after := b.status
+	b.mu.Unlock()
+	after.Sent, after.Received, after.Refused = before.Sent, before.Received, before.Refused
+	if after != before {
+		b.changed()
+	}
+}
+
+// enter shows a passing state (Connect, OpenSent, OpenConfirm): at once on the first attempt, later only when it lasts.
+func (b *board) enter(s bgp.State) {
+	b.settle()
+	b.mu.Lock()
+	if b.failing {
+		turn := b.turn
+		b.pending = time.AfterFunc(linger, func() {
+			b.update(func(st *bgp.Status) {
+				if b.turn == turn {
+					st.State = s
+				}
+			})
+		})
+		b.mu.Unlock()
+		return
+	}
+	b.mu.Unlock()
+	b.update(func(st *bgp.Status) { st.State = s })
+}
+
+// settle drops a passing state that was not shown yet.
+func (b *board) settle() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.turn++
+	if b.pending != nil {
+		b.pending.Stop()
+		b.pending = nil
+	}
+}
+
+// fail shows that an attempt or a session ended, and why.
+func (b *board) fail(s bgp.State, why string) {
+	b.settle()
+	b.mu.Lock()
+	b.failing = true
+	b.mu.Unlock()
+	b.update(func(st *bgp.Status) {
+		down(st, s)
+		st.LastError = why
+	})
+}
+
+// establish shows that the session is up. The last error stays readable unless there is a new complaint.
+func (b *board) establish(up bgp.Status, complaint string) {
+	b.settle()
+	b.mu.Lock()
+	b.failing = false
+	b.mu.Unlock()
+	b.update(func(st *bgp.Status) {
+		st.State, st.Local, st.Families, st.Hold = bgp.Established, up.Local, up.Families, up.Hold
+		if complaint != "" {
+			st.LastError = complaint
+		}
+	})
+}
+
+// stopped shows that the session ended because it is no longer wanted.
+func (b *board) stopped() {
+	b.settle()
+	b.update(func(st *bgp.Status) { down(st, bgp.Idle) })
+}
+
+func down(st *bgp.Status, s bgp.State) {
+	*st = bgp.Status{State: s, Since: st.Since, LastError: st.LastError, Sent: st.Sent, Received: st.Received, Refused: st.Refused}
+}
