@@ -8,6 +8,10 @@ import (
 
 // Desired is everything this node should be doing, whole. Slices are sorted, so equal intents compare equal.
 type Desired struct {
+	// Incomplete says that some source has not been listed yet: absence means nothing, so the caller must go on with what it does.
+	// The other fields are empty then.
+	Incomplete bool
+
 	L2       []L2Address
 	Claims   map[netip.Addr]Claim // what this node claims: exactly the addresses in L2
 	Peers    []*config.Peer       // BGP sessions this node holds
@@ -37,7 +41,8 @@ const (
 	BGP Protocol = "BGP"
 )
 
-// Verdict is what was decided for one address of one Service and one protocol, as seen from this node.
+// Verdict is what was decided for one address of one Service and one protocol, as seen from this node. There is one for each protocol
+// that some advertisement asks for; an address that no advertisement covers has a single one with an empty Protocol.
 type Verdict struct {
 	Service  config.Key
 	Addr     netip.Addr
@@ -59,5 +64,14 @@ const (
 	NoEligibleNode   Reason = "NoEligibleNode"
 	AddressConflict  Reason = "AddressConflict"
 	PeersDown        Reason = "PeersDown"
-	NotOwner         Reason = "NotOwner" // another node answers for the address
+	NotOwner         Reason = "NotOwner"    // another node answers for the address
+	NotEligible      Reason = "NotEligible" // BGP: other nodes announce the address, this one may not
+)
+
+// Reasons why a node has an L2 address (L2Address.Taken).
+const (
+	Kept     Reason = "Kept"     // it has claimed the address before, and nobody disputes it
+	Elected  Reason = "Elected"  // nobody ever claimed the address
+	TookOver Reason = "TookOver" // it was claimed before, by a node that is gone or no longer eligible
+	Won      Reason = "Won"      // other live nodes claim it too, and this node's claim is the best: announce again
 )

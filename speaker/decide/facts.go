@@ -1,5 +1,3 @@
-// Package decide turns facts into what this node should announce, and says why. It is pure: no clock, no log, no map order, no I/O;
-// every speaker that has the same facts comes to the same choice of owner (election included), and the same functions explain it.
 package decide
 
 import (
@@ -16,6 +14,10 @@ type Facts struct {
 	Claims          Memory   // highest claim counters ever seen, also of the dead
 	Expected        int      // how many speakers there should be (live or not), for "majority"; at least len(Members)
 	IgnoreExcludeLB bool     // --ignore-exclude-lb
+
+	// Heard names, for an address, a node that is no live member but was heard on the wire to answer for it (gossip cut, segment
+	// whole). Of the two the one with the better rank goes on; both sides come to that alone. May be nil.
+	Heard map[netip.Addr]string
 }
 
 // State is what a member says of itself.
@@ -27,6 +29,19 @@ const (
 	Draining
 	Restarting
 )
+
+// String returns the state as it is printed: "up", "draining", "restarting".
+func (s State) String() string {
+	switch s {
+	case Up:
+		return "up"
+	case Draining:
+		return "draining"
+	case Restarting:
+		return "restarting"
+	}
+	return "unknown"
+}
 
 // Member is a live speaker as gossip knows it.
 type Member struct {
@@ -42,6 +57,11 @@ type Member struct {
 type Claim struct {
 	Counter  uint64 // one more than any claim for the address the maker had seen
 	Majority bool   // the maker saw more than half of the speakers it knows of when it took the address
+
+	// Provisional says that some speaker was missing when the claim was made. The others of a split are not missed all at once, so a
+	// node that ends up alone may see a majority for a moment, and take what is not its to take: if it finds itself in the minority
+	// later, its provisional claims lose Majority. Once everybody is there again, what nobody disputed is as good as any.
+	Provisional bool
 }
 
 // Memory is the highest claim counter seen for each address.

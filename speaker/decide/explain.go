@@ -1,0 +1,247 @@
+package decide
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/heraldlb/herald/config"
+)
+
+// Messages that need no names.
+const (
+	noEndpointsMessage     = "the Service has no ready endpoint"
+	noAdvertisementMessage = "no L2Advertisement or BGPAdvertisement covers this address: its pool, or the Service, is selected by none"
+)
+
+// Explanation says, for one address of a Service and one protocol, who may announce it and why others may not.
+type Explanation struct {
+	Service        config.Key
+	Addr           netip.Addr
+	Protocol       Protocol // "" when no advertisement covers the address
+	Reason         Reason   // Announced (somebody may), NoAdvertisement, NoReadyEndpoints or NoEligibleNode
+	Message        string   // unless Announced: names the nodes left out and why; bounded in length
+	Advertisements []string // names of the advertisements that cover it, sorted
+	Able           []Announcer
+	Owner          string // L2: the best of those that claim it, else who would be elected; "" when nobody
+}
+
+// Announcer is a node that may announce an address.
+type Announcer struct {
+	Node  string
+	Peers []string // BGP: the BGPPeers it tells, by name, sorted
+}
+
+// LeftOut is a node that may not announce an address.
+type LeftOut struct{ Node, Why string }
+
+// Explainer explains decisions. It is made for one set of facts and belongs to one goroutine.
+type Explainer struct {
+	board *board
+	vips  map[netip.Addr]*vip
+	at    map[config.Key]int
+	able  map[*reach][]Announcer
+}
+
+// NewExplainer prepares explanations of the facts. It costs about as much as one Decide. Facts.Node may be empty.
+func NewExplainer(f Facts) *Explainer {
+	if f.Config == nil {
+		f.Config = &config.Snapshot{}
+	}
+	b := newBoard(f)
+	vips, _ := b.gather()
+	b.elect(vips)
+	x := &Explainer{
+		board: b,
+		vips:  make(map[netip.Addr]*vip, len(vips)),
+		at:    make(map[config.Key]int, len(b.services)),
+		able:  map[*reach][]Announcer{},
+	}
+	for i := range vips {
+		x.vips[vips[i].addr] = &vips[i]
+	}
+	for i, svc := range b.services {
+		x.at[svc.Key] = i
+	}
+	return x
+}
+
+// Explain explains one Service. To explain many, make one Explainer.
+func Explain(f Facts, key config.Key) []Explanation { return NewExplainer(f).Service(key) }
+
+// Service explains each address of a Service, in order of address, then protocol. An unknown Service has no explanations. The slices in
+// the result are shared and must not be changed.
+func (x *Explainer) Service(key config.Key) []Explanation {
+	n, ok := x.at[key]
+	if !ok {
+		return nil
+	}
+	svc := x.board.services[n]
+	var out []Explanation
+	for _, a := range slices.Compact(slices.Clone(sorted(svc.Ingress, netip.Addr.Compare))) {
+		e := Explanation{Service: key, Addr: a}
+		before := len(out)
+		if set := x.board.bgpSet(svc, a); len(set) > 0 {
+			out = append(out, x.bgp(e, svc, x.board.tellingOf(set, a)))
+		}
+		if u := x.use(int32(n), a); u.reach != nil {
+			out = append(out, x.l2(e, u))
+		}
+		if len(out) == before {
+			e.Reason, e.Message = NoAdvertisement, noAdvertisementMessage
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// use finds a Service's use of one of its addresses.
+func (x *Explainer) use(service int32, a netip.Addr) *use {
+	uses := x.vips[a].uses
+	return &uses[slices.IndexFunc(uses, func(u use) bool { return u.service == service })]
+}
+
+func (x *Explainer) l2(e Explanation, u *use) Explanation {
+	e.Protocol = L2
+	e.Advertisements = x.board.l2List(u.reach.cover)
+	switch {
+	case !u.back.any:
+		e.Reason, e.Message = NoReadyEndpoints, noEndpointsMessage
+		return e
+	case u.back.local:
+		_, gets := u.electorate()
+		e.Able = x.board.announcerNames(gets)
+	default:
+		e.Able = x.ableFor(u.reach)
+	}
+	v := x.vips[e.Addr]
+	if v.owner != nobody {
+		e.Owner = x.board.members[v.owner].Node
+	}
+	if len(e.Able) == 0 && v.owner == nobody {
+		e.Reason, e.Message = NoEligibleNode, x.board.l2Message(u)
+		return e
+	}
+	e.Reason = Announced
+	return e
+}
+
+func (x *Explainer) bgp(e Explanation, svc *config.Service, t *telling) Explanation {
+	e.Protocol = BGP
+	for _, id := range t.adverts {
+		e.Advertisements = append(e.Advertisements, x.board.bgp[id].Name)
+	}
+	if !bgpBacked(svc) {
+		e.Reason, e.Message = NoReadyEndpoints, noEndpointsMessage
+		return e
+	}
+	e.Able = x.board.announcers(t)
+	if svc.TrafficPolicy == config.Local {
+		e.Able = slices.DeleteFunc(slices.Clone(e.Able), func(a Announcer) bool { return !onNode(svc, a.Node) })
+	}
+	if len(e.Able) == 0 {
+		e.Reason, e.Message = NoEligibleNode, x.board.bgpMessage(t, svc, e.Addr)
+		return e
+	}
+	e.Reason = Announced
+	return e
+}
+
+// LeftOut returns every node that may not announce what the explanation is about, sorted, with the reason in words.
+func (x *Explainer) LeftOut(e Explanation) []LeftOut {
+	n, ok := x.at[e.Service]
+	if !ok || x.vips[e.Addr] == nil || e.Protocol == "" {
+		return nil
+	}
+	svc := x.board.services[n]
+	judge, names := x.judge(e, svc, int32(n))
+	var out []LeftOut
+	for _, node := range x.board.names {
+		if o := judge(node); o != none {
+			out = append(out, LeftOut{node, o.words(e.Addr, names)})
+		}
+	}
+	return out
+}
+
+// judge returns the function that finds a node's obstacle, and the advertisements in words.
+func (x *Explainer) judge(e Explanation, svc *config.Service, n int32) (func(node string) obstacle, string) {
+	b := x.board
+	if e.Protocol == BGP {
+		t := b.tellingOf(b.bgpSet(svc, e.Addr), e.Addr)
+		return func(node string) obstacle { return b.bgpObstacle(node, t, svc) }, b.bgpNames(t)
+	}
+	u := x.use(n, e.Addr)
+	if u.reach == nil {
+		return func(string) obstacle { return none }, ""
+	}
+	return func(node string) obstacle { return b.l2Obstacle(node, e.Addr, u.reach, u.back) }, b.l2Names(u.reach.cover)
+}
+
+// ableFor returns the announcers of a reach; they are the same for all Services of the policy Cluster.
+func (x *Explainer) ableFor(r *reach) []Announcer {
+	able, ok := x.able[r]
+	if !ok {
+		able = x.board.announcerNames(r.gets)
+		x.able[r] = able
+	}
+	return able
+}
+
+func (b *board) announcerNames(members []int32) []Announcer {
+	out := make([]Announcer, 0, len(members))
+	for _, i := range members {
+		out = append(out, Announcer{Node: b.members[i].Node})
+	}
+	return out
+}
+
+// l2Message says why no node may answer for an address.
+func (b *board) l2Message(u *use) string {
+	t := u.reach.kept
+	if t == nil || u.back.local {
+		t = &tally{}
+		for _, node := range b.names {
+			t.add(b.l2Obstacle(node, u.addr, u.reach, u.back), node)
+		}
+		if !u.back.local {
+			u.reach.kept = t
+		}
+	}
+	return t.message(u.addr, b.l2Names(u.reach.cover))
+}
+
+// bgpMessage says why no node may announce an address by BGP.
+func (b *board) bgpMessage(t *telling, svc *config.Service, a netip.Addr) string {
+	y := t.kept
+	if y == nil || svc.TrafficPolicy == config.Local {
+		y = &tally{}
+		for _, node := range b.names {
+			y.add(b.bgpObstacle(node, t, svc), node)
+		}
+		if svc.TrafficPolicy != config.Local {
+			t.kept = y
+		}
+	}
+	return y.message(a, b.bgpNames(t))
+}
+
+func (b *board) l2List(c *coverage) []string {
+	names := make([]string, 0, len(c.adverts))
+	for _, id := range c.adverts {
+		names = append(names, b.l2[id].Name)
+	}
+	return names
+}
+
+func (b *board) l2Names(c *coverage) string {
+	return "L2Advertisement " + strings.Join(b.l2List(c), ", ")
+}
+
+func (b *board) bgpNames(t *telling) string {
+	names := make([]string, 0, len(t.adverts))
+	for _, id := range t.adverts {
+		names = append(names, b.bgp[id].Name)
+	}
+	return "BGPAdvertisement " + strings.Join(names, ", ")
+}

@@ -1,0 +1,393 @@
+package decide
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/heraldlb/herald/config"
+)
+
+// scenario makes random facts with every feature of the language in them.
+type scenario struct{ *rand.Rand }
+
+func newScenario(seed uint64) scenario { return scenario{rand.New(rand.NewPCG(seed, 7))} }
+
+func (r scenario) chance(percent int) bool { return r.IntN(100) < percent }
+
+func (r scenario) facts() Facts {
+	c := &config.Snapshot{Synced: true}
+	f := Facts{Config: c, Claims: Memory{}, IgnoreExcludeLB: r.chance(20)}
+	nodes := 1 + r.IntN(8)
+	for i := range nodes {
+		name := fmt.Sprintf("node-%d", i)
+		if !r.chance(5) {
+			c.Nodes = append(c.Nodes, &config.Node{Name: name, NetworkUnavailable: r.chance(5), ExcludeLB: r.chance(8)})
+		}
+		if !r.chance(10) {
+			f.Members = append(f.Members, r.member(name, i))
+		}
+	}
+	for i := range 3 {
+		base := netip.AddrFrom4([4]byte{192, 0, byte(i), 100})
+		c.Pools = append(c.Pools, &config.Pool{Name: fmt.Sprintf("pool-%d", i),
+			Ranges: []config.Range{{From: base, To: netip.AddrFrom4([4]byte{192, 0, byte(i), 131})}}})
+	}
+	for i := range r.IntN(4) {
+		c.L2Advertisements = append(c.L2Advertisements, &config.L2Advertisement{Name: fmt.Sprintf("l2-%d", i), Pools: r.some("pool", 3),
+			Nodes: r.some("node", nodes), Services: r.services(), Interfaces: [][]string{nil, {"eth*"}, {"eth1"}, {"eth0", "bond*"}}[r.IntN(4)]})
+	}
+	for i := range r.IntN(3) {
+		c.Peers = append(c.Peers, &config.Peer{Name: fmt.Sprintf("peer-%d", i), Nodes: r.some("node", nodes),
+			Families: []config.Family{config.IPv4}})
+		c.BGPAdvertisements = append(c.BGPAdvertisements, &config.BGPAdvertisement{Name: fmt.Sprintf("bgp-%d", i), Pools: r.some("pool", 3),
+			Nodes: r.some("node", nodes), Services: r.services(), Peers: r.some("peer", 3)})
+	}
+	for i := range r.IntN(40) {
+		c.Services = append(c.Services, r.service(i, nodes))
+	}
+	r.claims(&f)
+	f.Expected = len(f.Members) + r.IntN(3)
+	return f
+}
+
+func (r scenario) member(name string, i int) Member {
+	m := Member{Node: name, Claims: map[netip.Addr]Claim{}}
+	switch {
+	case r.chance(5):
+		m.State = Draining
+	case r.chance(5):
+		m.State = Restarting
+	}
+	for k := range 3 {
+		ifi := config.Interface{Name: []string{"eth0", "eth1", "bond0"}[k], Up: !r.chance(10)}
+		if r.chance(70) {
+			ifi.Subnets = append(ifi.Subnets, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, byte(k), byte(10 + i)}), 24))
+		}
+		if r.chance(70) {
+			m.Interfaces = append(m.Interfaces, ifi)
+		}
+	}
+	return m
+}
+
+func (r scenario) some(kind string, n int) config.Selection[string] {
+	if r.chance(60) {
+		return config.All[string]()
+	}
+	var names []string
+	for i := range n {
+		if r.chance(60) {
+			names = append(names, fmt.Sprintf("%s-%d", kind, i))
+		}
+	}
+	return config.Only(names...)
+}
+
+func (r scenario) services() config.Selection[config.Key] {
+	if r.chance(60) {
+		return config.All[config.Key]()
+	}
+	var keys []config.Key
+	for i := range 40 {
+		if r.chance(60) {
+			keys = append(keys, config.Key{Namespace: "ns", Name: fmt.Sprintf("s%02d", i)})
+		}
+	}
+	return config.Only(keys...)
+}
+
+func (r scenario) addr() netip.Addr {
+	return netip.AddrFrom4([4]byte{192, 0, byte(r.IntN(4)), byte(100 + r.IntN(32))})
+}
+
+func (r scenario) service(i, nodes int) *config.Service {
+	s := &config.Service{Key: config.Key{Namespace: "ns", Name: fmt.Sprintf("s%02d", i)}}
+	for range r.IntN(3) {
+		s.Ingress = append(s.Ingress, r.addr())
+	}
+	if r.chance(40) {
+		s.TrafficPolicy = config.Local
+	}
+	s.Endpoints.Ready, s.Endpoints.Serving = map[string]int{}, map[string]int{}
+	for i := range nodes {
+		if r.chance(30) {
+			s.Endpoints.Ready[fmt.Sprintf("node-%d", i)] = 1
+		}
+		if r.chance(20) {
+			s.Endpoints.Serving[fmt.Sprintf("node-%d", i)] = 1
+		}
+	}
+	return s
+}
+
+func (r scenario) claims(f *Facts) {
+	for range r.IntN(60) {
+		if len(f.Members) == 0 {
+			return
+		}
+		f.Members[r.IntN(len(f.Members))].Claims[r.addr()] = Claim{Counter: uint64(1 + r.IntN(3)), Majority: r.chance(50)}
+	}
+	for range r.IntN(30) {
+		f.Claims[r.addr()] = uint64(1 + r.IntN(5))
+	}
+}
+
+// owners decides for every member and returns who answers for what; it fails when two do.
+func owners(t *testing.T, f Facts) map[netip.Addr]string {
+	t.Helper()
+	out := map[netip.Addr]string{}
+	for _, m := range f.Members {
+		f.Node = m.Node
+		d := Decide(f)
+		if len(d.Claims) != len(d.L2) {
+			t.Fatalf("%s claims %d addresses and answers for %d", m.Node, len(d.Claims), len(d.L2))
+		}
+		for _, l := range d.L2 {
+			if other, taken := out[l.Addr]; taken {
+				t.Fatalf("both %s and %s answer for %s", other, m.Node, l.Addr)
+			}
+			if len(l.Interfaces) == 0 {
+				t.Fatalf("%s answers for %s on no interface", m.Node, l.Addr)
+			}
+			out[l.Addr] = m.Node
+		}
+		for _, v := range d.Verdicts {
+			if v.Announce != (v.Reason == Announced) || v.Reason != Announced && v.Reason != NotOwner && v.Message == "" {
+				t.Fatalf("%s: verdict without sense: %+v", m.Node, v)
+			}
+		}
+	}
+	return out
+}
+
+// eachScenario runs a property over many random facts.
+func eachScenario(t *testing.T, property func(t *testing.T, r scenario, f Facts)) {
+	for seed := range uint64(400) {
+		r := newScenario(seed)
+		f := r.facts()
+		property(t, r, f)
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+func TestOneOwnerAsTheModelSays(t *testing.T) {
+	decided := 0
+	eachScenario(t, func(t *testing.T, _ scenario, f Facts) {
+		got, want := owners(t, f), newModel(f).owners()
+		decided += len(want)
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			t.Errorf("owners (-model +decided):\n%s", diff)
+		}
+	})
+	if decided < 1000 {
+		t.Errorf("the scenarios decided only %d addresses: they test too little", decided)
+	}
+}
+
+var values = cmp.Options{
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b config.Selection[string]) bool { return a.Equal(b) }),
+	cmpopts.EquateEmpty(),
+}
+
+func TestOrderOfFactsDoesNotMatter(t *testing.T) {
+	eachScenario(t, func(t *testing.T, r scenario, f Facts) {
+		f.Node = "node-1"
+		want := Decide(f)
+		c := *f.Config
+		c.Services, c.Pools, c.Nodes = shuffled(r, c.Services), shuffled(r, c.Pools), shuffled(r, c.Nodes)
+		c.L2Advertisements, c.BGPAdvertisements = shuffled(r, c.L2Advertisements), shuffled(r, c.BGPAdvertisements)
+		c.Peers = shuffled(r, c.Peers)
+		f.Config, f.Members = &c, shuffled(r, f.Members)
+		if diff := cmp.Diff(want, Decide(f), values); diff != "" {
+			t.Errorf("(-sorted +shuffled):\n%s", diff)
+		}
+	})
+}
+
+func shuffled[T any](r scenario, s []T) []T {
+	s = slices.Clone(s)
+	r.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
+	return s
+}
+
+// settle gives every member the claims it decides on, all at once.
+func settle(f Facts) Facts {
+	members := slices.Clone(f.Members)
+	for i := range members {
+		g := f
+		g.Node = members[i].Node
+		members[i].Claims = Decide(g).Claims
+	}
+	f.Members = members
+	return f
+}
+
+func TestSettledFactsAreAFixedPoint(t *testing.T) {
+	eachScenario(t, func(t *testing.T, _ scenario, f Facts) {
+		before := owners(t, f)
+		f = settle(f)
+		if diff := cmp.Diff(before, owners(t, f), values); diff != "" {
+			t.Errorf("claiming what was decided changed the decision:\n%s", diff)
+		}
+		if diff := cmp.Diff(f.Members, settle(f).Members, values); diff != "" {
+			t.Errorf("claims do not come to rest:\n%s", diff)
+		}
+	})
+}
+
+// TestClaimsHeardInAnyOrderKeepThePlan lets some members act before the others hear of it: everybody still comes to the same plan.
+func TestClaimsHeardInAnyOrderKeepThePlan(t *testing.T) {
+	eachScenario(t, func(t *testing.T, r scenario, f Facts) {
+		held := newModel(f).addresses()
+		for _, m := range f.Members { // claims for Services that only their maker knows are another story: they go when it learns better
+			maps.DeleteFunc(m.Claims, func(a netip.Addr, _ Claim) bool { return !slices.Contains(held, a) })
+		}
+		before := owners(t, f)
+		done := settle(f)
+		members := slices.Clone(f.Members)
+		for i := range members {
+			if r.chance(50) {
+				members[i] = done.Members[i]
+			}
+		}
+		f.Members = members
+		if diff := cmp.Diff(before, owners(t, f), values); diff != "" {
+			t.Errorf("(-before +after some have claimed):\n%s", diff)
+		}
+	})
+}
+
+// plain makes n nodes on one subnet and addresses on it, which everybody may announce.
+func plain(nodes, addresses int) Facts {
+	c := &config.Snapshot{Synced: true}
+	f := Facts{Config: c, Expected: nodes}
+	base := netip.MustParseAddr("10.0.0.0").As4()
+	for i := range nodes {
+		name := fmt.Sprintf("node-%03d", i)
+		c.Nodes = append(c.Nodes, &config.Node{Name: name})
+		f.Members = append(f.Members, Member{Node: name, Claims: map[netip.Addr]Claim{}, Interfaces: []config.Interface{
+			{Name: "eth0", Up: true, Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}})
+	}
+	c.Pools = []*config.Pool{{Name: "pool", Ranges: []config.Range{{From: netip.MustParseAddr("10.1.0.0"), To: netip.MustParseAddr("10.2.255.255")}}}}
+	c.L2Advertisements = []*config.L2Advertisement{{Name: "l2", Pools: config.All[string](), Nodes: config.All[string](), Services: config.All[config.Key]()}}
+	for i := range addresses {
+		base[1], base[2], base[3] = 1, byte(i>>8), byte(i)
+		c.Services = append(c.Services, &config.Service{
+			Key:       config.Key{Namespace: "ns", Name: fmt.Sprintf("s%05d", i)},
+			Ingress:   []netip.Addr{netip.AddrFrom4(base)},
+			Endpoints: config.Endpoints{Ready: map[string]int{"node-000": 1}},
+		})
+	}
+	return f
+}
+
+func TestJoiningAndAddingMoveNothing(t *testing.T) {
+	f := settle(plain(5, 200))
+	before := owners(t, f)
+	more := plain(8, 300) // three more nodes, a hundred more Services
+	for i := range f.Members {
+		more.Members[i] = f.Members[i]
+	}
+	after := owners(t, more)
+	for a, owner := range before {
+		if after[a] != owner {
+			t.Errorf("%s moved from %s to %s", a, owner, after[a])
+		}
+	}
+	if len(after) != 300 {
+		t.Errorf("%d of 300 addresses have an owner", len(after))
+	}
+}
+
+func TestRemovingALoserMovesNothing(t *testing.T) {
+	f := settle(plain(6, 120))
+	before := owners(t, f)
+	for i := range f.Members {
+		gone := f.Members[i].Node
+		less := f
+		less.Members = slices.Delete(slices.Clone(f.Members), i, i+1)
+		after := owners(t, less)
+		for a, owner := range before {
+			if owner != gone && after[a] != owner {
+				t.Fatalf("%s moved from %s to %s when %s went", a, owner, after[a], gone)
+			}
+			if after[a] == "" {
+				t.Fatalf("nobody took %s over from %s", a, gone)
+			}
+		}
+	}
+}
+
+func TestUnsyncedChangesNothing(t *testing.T) {
+	f := plain(3, 10)
+	f.Config.Synced = false
+	f.Node = "node-000"
+	if diff := cmp.Diff(Desired{Incomplete: true}, Decide(f), values); diff != "" {
+		t.Error(diff)
+	}
+	f.Config = nil
+	if !Decide(f).Incomplete {
+		t.Error("facts without a configuration must be incomplete")
+	}
+}
+
+func TestSpread(t *testing.T) {
+	for _, c := range []struct{ nodes, addresses int }{{3, 60}, {3, 2000}, {10, 200}, {10, 1000}, {50, 1000}, {100, 10000}, {500, 10000}} {
+		f := plain(c.nodes, c.addresses)
+		if got := imbalance(elected(f), c.nodes); got > 1.15 {
+			t.Errorf("%d addresses on %d nodes: max/mean = %.3f, want at most 1.15", c.addresses, c.nodes, got)
+		} else {
+			t.Logf("%d addresses on %d nodes: max/mean = %.3f", c.addresses, c.nodes, got)
+		}
+	}
+}
+
+// elected returns the owner of every address without asking every node.
+func elected(f Facts) map[netip.Addr]string {
+	b := newBoard(f)
+	vips, _ := b.gather()
+	b.elect(vips)
+	out := map[netip.Addr]string{}
+	for _, v := range vips {
+		if v.owner != nobody {
+			out[v.addr] = b.members[v.owner].Node
+		}
+	}
+	return out
+}
+
+func imbalance(owners map[netip.Addr]string, nodes int) float64 {
+	counts, most := map[string]int{}, 0
+	for _, o := range owners {
+		counts[o]++
+		most = max(most, counts[o])
+	}
+	return float64(most) * float64(nodes) / float64(len(owners))
+}
+
+// TestHashIsFixed holds fast what speakers of all versions must agree on.
+func TestHashIsFixed(t *testing.T) {
+	for _, c := range []struct {
+		node, addr string
+		want       uint64
+	}{
+		{"node-1", "192.0.2.1", 0x2ffb8dc70162e520},
+		{"", "0.0.0.0", 0xf5dc7d38b8098707},
+		{"worker.example.com", "2001:db8::1", 0x6ccf17921920fef2},
+	} {
+		if got := score(hashNode(c.node), hashAddr(netip.MustParseAddr(c.addr))); got != c.want {
+			t.Errorf("score of %q for %s = %#x, want %#x", c.node, c.addr, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,287 @@
+package decide
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/heraldlb/herald/config"
+)
+
+var update = flag.Bool("update", false, "write what was decided into testdata")
+
+// TestScripts reads testdata/*.txtar: facts in, decisions of all nodes and explanations out. The language of the facts is that of the
+// parse function below, one thing a line.
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts found (%v)", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { runScript(t, file) })
+	}
+}
+
+func runScript(t *testing.T, file string) {
+	ar, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i+1 < len(ar.Files); i += 2 {
+		facts := parseFacts(t, string(ar.Files[i].Data))
+		got := print(facts)
+		if *update {
+			ar.Files[i+1].Data = []byte(got)
+			continue
+		}
+		if diff := cmp.Diff(string(ar.Files[i+1].Data), got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", ar.Files[i].Name, diff)
+		}
+	}
+	if *update {
+		if err := os.WriteFile(file, txtar.Format(ar), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// print shows the decisions of every live node, then the explanation of every Service.
+func print(f Facts) string {
+	var b strings.Builder
+	for _, m := range f.Members {
+		f := f
+		f.Node = m.Node
+		d := Decide(f)
+		if d.Incomplete {
+			return "incomplete\n"
+		}
+		for _, l := range d.L2 {
+			c := d.Claims[l.Addr]
+			fmt.Fprintf(&b, "%s answers for %s on %s: %s, claim %d%s\n", m.Node, l.Addr, strings.Join(l.Interfaces, ","), l.Taken,
+				c.Counter, map[bool]string{true: " majority", false: " minority"}[c.Majority]+
+					map[bool]string{true: " provisional"}[c.Provisional])
+		}
+		for _, r := range d.Routes {
+			fmt.Fprintf(&b, "%s tells %s to %s\n", m.Node, r.Prefix, strings.Join(r.Peers, ","))
+		}
+		for _, v := range d.Verdicts {
+			if v.Reason == NotEligible || v.Owner != "" && v.Reason == NotOwner && v.Message != "" {
+				fmt.Fprintf(&b, "%s says of %s: %s: %s\n", m.Node, v.Addr, v.Reason, v.Message)
+			}
+		}
+	}
+	x := NewExplainer(f)
+	for _, svc := range x.board.services {
+		for _, e := range x.Service(svc.Key) {
+			printExplanation(&b, x, e)
+		}
+	}
+	return b.String()
+}
+
+func printExplanation(b *strings.Builder, x *Explainer, e Explanation) {
+	fmt.Fprintf(b, "%s %s", e.Service, e.Addr)
+	if e.Protocol != "" {
+		fmt.Fprintf(b, " %s by %s", e.Protocol, strings.Join(e.Advertisements, ","))
+	}
+	fmt.Fprintf(b, ": %s", e.Reason)
+	if e.Owner != "" {
+		fmt.Fprintf(b, ", owner %s", e.Owner)
+	}
+	if e.Message != "" {
+		fmt.Fprintf(b, ": %s", e.Message)
+	}
+	b.WriteString("\n")
+	for _, a := range e.Able {
+		if e.Protocol == BGP {
+			fmt.Fprintf(b, "  %s may, to %s\n", a.Node, strings.Join(a.Peers, ","))
+		}
+	}
+	for _, l := range x.LeftOut(e) {
+		fmt.Fprintf(b, "  not %s: %s\n", l.Node, l.Why)
+	}
+}
+
+// parseFacts reads facts. Words of a line are separated by spaces, key=value pairs hold comma-separated lists.
+func parseFacts(t *testing.T, text string) Facts {
+	f := Facts{Config: &config.Snapshot{Synced: true}, Claims: Memory{}, Heard: map[netip.Addr]string{}}
+	sc := bufio.NewScanner(strings.NewReader(text))
+	for sc.Scan() {
+		words := strings.Fields(sc.Text())
+		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
+			continue
+		}
+		parseLine(t, &f, words)
+	}
+	slices.SortFunc(f.Members, func(a, b Member) int { return strings.Compare(a.Node, b.Node) })
+	f.Expected = max(f.Expected, len(f.Members))
+	return f
+}
+
+func parseLine(t *testing.T, f *Facts, words []string) {
+	t.Helper()
+	lists, flags := options(words[1:])
+	c := f.Config
+	switch words[0] {
+	case "unsynced":
+		c.Synced = false
+	case "ignore-exclude-lb":
+		f.IgnoreExcludeLB = true
+	case "expected":
+		f.Expected = number(t, words[1])
+	case "node":
+		parseNode(t, f, words[1], words[2:])
+	case "pool":
+		c.Pools = append(c.Pools, &config.Pool{Name: words[1], Ranges: ranges(t, lists["addresses"])})
+	case "l2":
+		c.L2Advertisements = append(c.L2Advertisements, &config.L2Advertisement{Name: words[1], Pools: only(lists["pools"]),
+			Services: keys(lists["services"]), Nodes: only(lists["nodes"]), Interfaces: lists["interfaces"]})
+	case "bgp":
+		c.BGPAdvertisements = append(c.BGPAdvertisements, &config.BGPAdvertisement{Name: words[1], Pools: only(lists["pools"]),
+			Services: keys(lists["services"]), Nodes: only(lists["nodes"]), Peers: only(lists["peers"])})
+	case "peer":
+		p := &config.Peer{Name: words[1], Nodes: only(lists["nodes"]), Families: []config.Family{config.IPv4}}
+		if slices.Contains(lists["families"], "ipv6") {
+			p.Families = []config.Family{config.IPv6}
+		}
+		c.Peers = append(c.Peers, p)
+	case "service":
+		c.Services = append(c.Services, service(t, words[1], lists, flags))
+	case "claim":
+		i := slices.IndexFunc(f.Members, func(m Member) bool { return m.Node == words[1] })
+		f.Members[i].Claims[netip.MustParseAddr(words[2])] = Claim{Counter: uint64(number(t, words[3])),
+			Majority: slices.Contains(flags, "majority"), Provisional: slices.Contains(flags, "provisional")}
+	case "memory":
+		f.Claims[netip.MustParseAddr(words[1])] = uint64(number(t, words[2]))
+	case "heard":
+		f.Heard[netip.MustParseAddr(words[1])] = words[2]
+	default:
+		t.Fatalf("unknown word %q", words[0])
+	}
+}
+
+// parseNode reads: node NAME [exclude] [network-unavailable] [draining] [restarting] [silent] [unknown] [IF=SUBNET,...] [IF:down=...]
+func parseNode(t *testing.T, f *Facts, name string, words []string) {
+	lists, flags := options(words)
+	m := Member{Node: name, Claims: map[netip.Addr]Claim{}}
+	for _, ifi := range slices.Sorted(maps.Keys(lists)) {
+		base, down := strings.CutSuffix(ifi, ":down")
+		i := config.Interface{Name: base, Up: !down}
+		for _, s := range lists[ifi] {
+			if s != "none" {
+				i.Subnets = append(i.Subnets, netip.MustParsePrefix(s))
+			}
+		}
+		m.Interfaces = append(m.Interfaces, i)
+	}
+	n := &config.Node{Name: name}
+	for _, flag := range flags {
+		switch flag {
+		case "exclude":
+			n.ExcludeLB = true
+		case "network-unavailable":
+			n.NetworkUnavailable = true
+		case "draining":
+			m.State = Draining
+		case "restarting":
+			m.State = Restarting
+		case "silent", "unknown":
+		default:
+			t.Fatalf("node %s: unknown word %q", name, flag)
+		}
+	}
+	if !slices.Contains(flags, "unknown") {
+		f.Config.Nodes = append(f.Config.Nodes, n)
+	}
+	if !slices.Contains(flags, "silent") {
+		f.Members = append(f.Members, m)
+	}
+}
+
+func service(t *testing.T, name string, lists map[string][]string, flags []string) *config.Service {
+	ns, n, _ := strings.Cut(name, "/")
+	s := &config.Service{Key: config.Key{Namespace: ns, Name: n}}
+	for _, a := range lists["ip"] {
+		s.Ingress = append(s.Ingress, netip.MustParseAddr(a))
+	}
+	if slices.Contains(flags, "local") {
+		s.TrafficPolicy = config.Local
+	}
+	s.Endpoints.Ready, s.Endpoints.Serving = counts(lists["ready"]), counts(lists["serving"])
+	return s
+}
+
+func counts(nodes []string) map[string]int {
+	out := map[string]int{}
+	for _, n := range nodes {
+		if n == "nowhere" {
+			n = ""
+		}
+		out[n]++
+	}
+	return out
+}
+
+func options(words []string) (lists map[string][]string, flags []string) {
+	lists = map[string][]string{}
+	for _, w := range words {
+		if k, v, ok := strings.Cut(w, "="); ok {
+			lists[k] = strings.Split(v, ",")
+		} else {
+			flags = append(flags, w)
+		}
+	}
+	return lists, flags
+}
+
+func only(names []string) config.Selection[string] {
+	if names == nil {
+		return config.All[string]()
+	}
+	return config.Only(names...)
+}
+
+func keys(names []string) config.Selection[config.Key] {
+	if names == nil {
+		return config.All[config.Key]()
+	}
+	var out []config.Key
+	for _, n := range names {
+		ns, name, _ := strings.Cut(n, "/")
+		out = append(out, config.Key{Namespace: ns, Name: name})
+	}
+	return config.Only(out...)
+}
+
+func ranges(t *testing.T, words []string) []config.Range {
+	t.Helper()
+	var out []config.Range
+	for _, w := range words {
+		from, to, ok := strings.Cut(w, "-")
+		if !ok {
+			to = from
+		}
+		out = append(out, config.Range{From: netip.MustParseAddr(from), To: netip.MustParseAddr(to)})
+	}
+	return out
+}
+
+func number(t *testing.T, s string) int {
+	t.Helper()
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
