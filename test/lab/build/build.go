@@ -40,7 +40,7 @@ func (o Options) withDefaults(ctx context.Context) (Options, error) {
 		o.Progress = io.Discard
 	}
 	if o.Source == "" {
-		dir, err := moduleRoot(ctx)
+		dir, err := Source(ctx)
 		if err != nil {
 			return o, err
 		}
@@ -56,8 +56,8 @@ func (o Options) withDefaults(ctx context.Context) (Options, error) {
 	return o, os.MkdirAll(o.Cache, 0o755)
 }
 
-// moduleRoot asks the go command where the main module lies.
-func moduleRoot(ctx context.Context) (string, error) {
+// Source returns the root of the checkout that the current directory belongs to. It needs the go command.
+func Source(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", Module).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("finding Herald's checkout (run this inside it, with the go command on PATH): %w: %s",
