@@ -1,0 +1,105 @@
+// Package daemon is what Herald's daemons have in common: flags with environment fallbacks, logging, health and metrics servers, and a
+// group of things that run until a signal comes. Only commands import it.
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// namespaceFile holds the namespace of the Pod a process runs in.
+const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+// Common are the settings of every daemon.
+type Common struct {
+	Kubeconfig        string
+	Namespace         string
+	LoadBalancerClass string
+	LogLevel          string
+	LogFormat         string
+	HTTPAddress       string
+	MetricsAddress    string
+}
+
+// Defaults are the defaults that differ between daemons.
+type Defaults struct {
+	HTTPAddress    string
+	MetricsAddress string
+}
+
+// Add defines the common flags.
+func (c *Common) Add(flags *pflag.FlagSet, d Defaults) {
+	flags.StringVar(&c.Kubeconfig, "kubeconfig", "", "kubeconfig `file`; empty: the credentials of the Pod")
+	flags.StringVar(&c.Namespace, "namespace", defaultNamespace(namespaceFile), "`namespace` that Herald runs in")
+	flags.StringVar(&c.LoadBalancerClass, "load-balancer-class", "", "serve Services with this `class`; empty: those without one")
+	flags.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
+	flags.StringVar(&c.LogFormat, "log-format", "text", "text or json")
+	flags.StringVar(&c.HTTPAddress, "http-address", d.HTTPAddress, "`address` to serve /healthz and /readyz on; empty: none")
+	flags.StringVar(&c.MetricsAddress, "metrics-address", d.MetricsAddress, "`address` to serve /metrics on; empty: none")
+}
+
+// defaultNamespace reads the namespace of the Pod; outside of one it is herald-system.
+func defaultNamespace(file string) string {
+	if data, err := os.ReadFile(file); err == nil {
+		if name := strings.TrimSpace(string(data)); name != "" {
+			return name
+		}
+	}
+	return "herald-system"
+}
+
+// ErrHelp is returned by Parse when help or the version was asked for, and has been printed.
+var ErrHelp = pflag.ErrHelp
+
+// Parse reads the command line and then, for each flag that is not on it, the environment variable HERALD_ with the flag's name in capitals
+// and underscores. It adds --version. lookup is os.LookupEnv.
+func Parse(flags *pflag.FlagSet, args []string, lookup func(string) (string, bool), version string, out io.Writer) error {
+	show := flags.Bool("version", false, "print the version and exit")
+	flags.SetOutput(out)
+	flags.SortFlags = false
+	flags.Usage = func() { usage(flags, out) }
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return ErrHelp
+		}
+		return err
+	}
+	if *show {
+		fmt.Fprintln(out, flags.Name(), version)
+		return ErrHelp
+	}
+	if rest := flags.Args(); len(rest) > 0 {
+		return fmt.Errorf("unexpected argument %q: everything is set by flags, see --help", rest[0])
+	}
+	return fromEnvironment(flags, lookup)
+}
+
+func fromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
+	var errs []error
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := Variable(f.Name)
+		value, ok := lookup(name)
+		if f.Changed || !ok || f.Name == "version" {
+			return
+		}
+		if err := flags.Set(f.Name, value); err != nil {
+			errs = append(errs, fmt.Errorf("environment variable %s: %w", name, err))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// Variable returns the name of the environment variable that stands in for a flag.
+func Variable(flag string) string {
+	return "HERALD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+func usage(flags *pflag.FlagSet, out io.Writer) {
+	fmt.Fprintf(out, "Usage: %s [flags]\n\nEach flag may be given as an environment variable instead: --log-level as %s. A flag wins.\n\n%s",
+		flags.Name(), Variable("log-level"), flags.FlagUsagesWrapped(120))
+}
