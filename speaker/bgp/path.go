@@ -192,5 +192,8 @@ func Diff(sent, want map[netip.Prefix]Attributes) (announce []Group, withdraw []
 		}
 		announce[i].Prefixes = append(announce[i].Prefixes, step.Key)
 	}
+	for _, g := range announce { // new routes came before changed ones
+		slices.SortFunc(g.Prefixes, comparePrefix)
+	}
 	return announce, withdraw
 }
