@@ -100,14 +100,15 @@ func TestResolve(t *testing.T) {
 		if got := ask(); len(got) != 0 {
 			t.Errorf("nobody has it, %v answer", got)
 		}
+		// The kernel takes an IPv6 address into service a moment after it was added.
 		own(t, w.b, ip)
-		if got := ask(); len(got) != 1 || got[0] != mac(t, w.b) {
+		var got []string
+		waitFor(t, "one answer", func() bool { got = ask(); return len(got) > 0 })
+		if len(got) != 1 || got[0] != mac(t, w.b) {
 			t.Errorf("%v answer, want %s", got, mac(t, w.b))
 		}
 		own(t, w.c, ip)
-		if got := ask(); len(got) != 2 {
-			t.Errorf("two hosts have it, %v answer", got)
-		}
+		waitFor(t, "two answers", func() bool { return len(ask()) == 2 })
 	})
 }
 
