@@ -74,6 +74,7 @@ func NewSource(client *Client, opts SourceOptions) *Source {
 	s.bgpAdverts = newTable(trimObject[*v1beta1.BGPAdvertisement], sameBGPAdvert, s.touch)
 	s.speakers = newTable(trimObject[*v1beta1.SpeakerStatus], sameSpeaker, s.touch)
 	s.secrets = newTable(trimSecret, sameSecret, s.touch)
+	s.services.newer = func() { s.dirty.Store(true) } // nothing to act on, but a write must name the version it is made from
 	s.left = newLeft(client, opts.Log, s.touch)
 	s.feeds = s.makeFeeds()
 	return s

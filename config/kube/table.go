@@ -27,6 +27,7 @@ type table[T object] struct {
 	same    func(a, b T) bool // nothing that is read differs; both are trimmed
 	changed func()            // something differs, or the first list is in; called without the lock
 	gone    func(T)           // an object left the table; called without the lock; may be nil
+	newer   func()            // an object was kept of which only the version differs; called without the lock; may be nil
 
 	mu     sync.RWMutex
 	items  map[config.Key]T
@@ -73,8 +74,18 @@ func (t *table[T]) put(o T) {
 		t.items[keyOf(o)] = o
 	}
 	t.mu.Unlock()
-	if fresh && !t.same(old, o) {
+	if fresh {
+		t.tell(!t.same(old, o))
+	}
+}
+
+// tell passes on that an object was kept.
+func (t *table[T]) tell(differs bool) {
+	switch {
+	case differs:
 		t.changed()
+	case t.newer != nil:
+		t.newer()
 	}
 }
 
@@ -93,9 +104,7 @@ func (t *table[T]) set(o T) {
 	if successor && t.gone != nil {
 		t.gone(old)
 	}
-	if !ok || successor || !t.same(old, o) {
-		t.changed()
-	}
+	t.tell(!ok || successor || !t.same(old, o))
 }
 
 // older reports whether a is an earlier version than b. Versions that cannot be compared are not older.
@@ -168,9 +177,7 @@ func (t *table[T]) Replace(objs []any, _ string) error {
 			t.gone(old)
 		}
 	}
-	if differs {
-		t.changed()
-	}
+	t.tell(differs)
 	return nil
 }
 

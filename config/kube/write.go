@@ -38,9 +38,10 @@ func NewWriter(client *Client, source *Source) *Writer {
 type ServiceStatus struct {
 	Key       config.Key
 	UID       string
-	Ingress   *[]netip.Addr // addresses in order; an empty slice clears them
-	Allocated *config.Condition
-	Announced *config.Condition
+	Version   string            // of the Service this was decided from; if there is a newer one, the write fails with a conflict
+	Ingress   *[]netip.Addr     // addresses in order; an empty slice clears them
+	Allocated *config.Condition // one without a Status removes the condition
+	Announced *config.Condition // likewise
 }
 
 // ingressPatch and its neighbours are a strategic merge patch of a Service's status. Of the patch types this one fits: conditions merge by
@@ -79,6 +80,9 @@ func (w *Writer) WriteService(ctx context.Context, want ServiceStatus) error {
 	if string(svc.UID) != want.UID {
 		return apierrors.NewConflict(schema.GroupResource{Resource: "services"}, want.Key.String(), errors.New("it was deleted and made anew"))
 	}
+	if want.Version != "" && svc.ResourceVersion != want.Version {
+		return apierrors.NewConflict(schema.GroupResource{Resource: "services"}, want.Key.String(), errors.New("it has changed since this was decided"))
+	}
 	patch := servicePatch{Metadata: patchMeta{svc.UID, svc.ResourceVersion}}
 	if want.Ingress != nil && !sameIngress(svc.Status.LoadBalancer.Ingress, *want.Ingress) {
 		patch.Status.LoadBalancer = &loadBalancerPatch{ingress(*want.Ingress)}
@@ -89,6 +93,12 @@ func (w *Writer) WriteService(ctx context.Context, want ServiceStatus) error {
 		want *config.Condition
 	}{{parse.AllocatedType, want.Allocated}, {parse.AnnouncedType, want.Announced}} {
 		if c.want == nil {
+			continue
+		}
+		if c.want.Status == "" {
+			if slices.ContainsFunc(svc.Status.Conditions, func(have metav1.Condition) bool { return have.Type == c.name }) {
+				patch.Status.Conditions = append(patch.Status.Conditions, deleteCondition{"delete", c.name})
+			}
 			continue
 		}
 		if next, differs := nextCondition(svc.Status.Conditions, c.name, *c.want, now); differs {
