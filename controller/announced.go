@@ -1,0 +1,239 @@
+package controller
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/heraldlb/herald/config"
+	"github.com/heraldlb/herald/speaker/decide"
+)
+
+// sightings is what the speakers say of themselves, arranged for questions about addresses.
+type sightings struct {
+	explain  *decide.Explainer
+	holders  map[netip.Addr]holder
+	sessions map[sessionKey]config.Session
+}
+
+// holder is the node that answers for an L2 address.
+type holder struct {
+	node       string
+	interfaces []string
+	since      int64 // Unix nanoseconds
+}
+
+type sessionKey struct{ node, peer string }
+
+// see arranges what the speakers report. Only nodes that exist and are Ready count: the report of a dead speaker stands until its node goes.
+func see(in *config.Snapshot, ignoreExcludeLB bool) *sightings {
+	alive := make(map[string]bool, len(in.Nodes))
+	for _, n := range in.Nodes {
+		alive[n.Name] = n.Ready
+	}
+	s := &sightings{holders: make(map[netip.Addr]holder), sessions: make(map[sessionKey]config.Session)}
+	facts := decide.Facts{Config: in, IgnoreExcludeLB: ignoreExcludeLB}
+	for _, sp := range in.Speakers {
+		if !alive[sp.Node] {
+			continue
+		}
+		m := decide.Member{Node: sp.Node, Interfaces: sp.Interfaces, Claims: make(map[netip.Addr]decide.Claim, len(sp.L2))}
+		for _, h := range sp.L2 {
+			m.Claims[h.Address] = decide.Claim{}
+			s.hold(sp.Node, h)
+		}
+		for _, session := range sp.Sessions {
+			s.sessions[sessionKey{sp.Node, session.Peer}] = session
+		}
+		facts.Members = append(facts.Members, m)
+	}
+	slices.SortFunc(facts.Members, func(a, b decide.Member) int { return strings.Compare(a.Node, b.Node) })
+	s.explain = decide.NewExplainer(facts)
+	return s
+}
+
+// hold takes in that a node answers for an address. Of several nodes the one that began last counts: the others have not yet said that
+// they ceased.
+func (s *sightings) hold(node string, h config.L2Holding) {
+	since := h.Since.UnixNano()
+	was, ok := s.holders[h.Address]
+	switch {
+	case ok && was.node == node:
+		was.interfaces = append(was.interfaces, h.Interface)
+		was.since = max(was.since, since)
+		s.holders[h.Address] = was
+	case !ok || cmp.Or(cmp.Compare(since, was.since), strings.Compare(was.node, node)) > 0:
+		s.holders[h.Address] = holder{node, []string{h.Interface}, since}
+	}
+}
+
+// verdict is what is known about the announcement of one Service.
+type verdict struct {
+	condition config.Condition
+	pending   bool                  // it may just have begun: nobody answers yet, though somebody should
+	owners    map[netip.Addr]string // L2 addresses and the nodes that answer for them
+}
+
+// part is what is known about one address and one protocol.
+type part struct {
+	addr    netip.Addr
+	reason  decide.Reason // Announced, or why not
+	text    string
+	pending bool
+}
+
+// judge puts together what is known about a Service that has addresses: announced means that each address is, by one protocol at least.
+func (s *sightings) judge(svc *config.Service) verdict {
+	v := verdict{owners: make(map[netip.Addr]string)}
+	byAddr := make(map[netip.Addr]part, len(svc.Ingress)) // the best part of each address
+	var good, bad []string
+	for _, e := range s.explain.Service(svc.Key) {
+		p := s.part(e)
+		if e.Protocol == decide.L2 && p.reason == decide.Announced {
+			v.owners[e.Addr] = s.holders[e.Addr].node
+		}
+		if p.reason == decide.Announced {
+			good = append(good, p.text)
+		} else {
+			bad = append(bad, prefixed(svc, e, p.text))
+		}
+		if best, ok := byAddr[e.Addr]; !ok || rank(p.reason) > rank(best.reason) {
+			byAddr[e.Addr] = p
+		}
+	}
+	v.condition = config.Condition{Status: "True", Reason: string(decide.Announced), Message: joinDistinct(good, bad)}
+	for _, a := range svc.Ingress {
+		if p := byAddr[a]; p.reason != decide.Announced {
+			v.condition.Status, v.condition.Reason = "False", string(p.reason)
+			v.pending = p.pending
+			break
+		}
+	}
+	return v
+}
+
+// rank orders reasons by how close they are to an announcement.
+func rank(r decide.Reason) int {
+	return slices.Index([]decide.Reason{decide.NoAdvertisement, decide.NoReadyEndpoints, decide.NoEligibleNode, decide.PeersDown, decide.Announced}, r)
+}
+
+// prefixed says which address, and by which protocol, is meant where there is more than one.
+func prefixed(svc *config.Service, e decide.Explanation, text string) string {
+	var what []string
+	if len(svc.Ingress) > 1 {
+		what = append(what, e.Addr.String())
+	}
+	if e.Protocol != "" {
+		what = append(what, string(e.Protocol))
+	}
+	if len(what) == 0 {
+		return text
+	}
+	return strings.Join(what, " ") + ": " + text
+}
+
+func joinDistinct(lists ...[]string) string {
+	var out []string
+	for _, s := range slices.Concat(lists...) {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+func (s *sightings) part(e decide.Explanation) part {
+	p := part{addr: e.Addr, reason: e.Reason, text: e.Message}
+	if e.Reason != decide.Announced {
+		return p
+	}
+	if e.Protocol == decide.BGP {
+		return s.bgp(e, p)
+	}
+	return s.l2(e, p)
+}
+
+func (s *sightings) l2(e decide.Explanation, p part) part {
+	h, ok := s.holders[e.Addr]
+	if !ok {
+		p.reason, p.pending = decide.NoEligibleNode, true
+		p.text = "no speaker answers yet; " + e.Owner + " should"
+		return p
+	}
+	how := "ARP"
+	if config.FamilyOf(e.Addr) == config.IPv6 {
+		how = "NDP"
+	}
+	p.text = how + " by " + h.node + " on " + strings.Join(slices.Sorted(slices.Values(h.interfaces)), ", ")
+	return p
+}
+
+// bgp counts the nodes and peers between which a session for the address's family is up.
+func (s *sightings) bgp(e decide.Explanation, p part) part {
+	f := config.FamilyOf(e.Addr)
+	nodes, peers := map[string]bool{}, map[string]bool{}
+	var down []string
+	for _, able := range e.Able {
+		for _, peer := range able.Peers {
+			session, ok := s.sessions[sessionKey{able.Node, peer}]
+			if why := sessionDown(session, ok, f); why != "" {
+				down = append(down, peer+" from "+able.Node+" ("+why+")")
+				continue
+			}
+			nodes[able.Node], peers[peer] = true, true
+		}
+	}
+	if len(nodes) == 0 {
+		p.reason, p.pending = decide.PeersDown, true
+		p.text = "no session is up: " + limited(down)
+		return p
+	}
+	p.text = "BGP by " + count(len(nodes), "node") + " to " + count(len(peers), "peer")
+	return p
+}
+
+// sessionDown says why a session carries no routes of a family; "" when it does.
+func sessionDown(s config.Session, known bool, f config.Family) string {
+	switch {
+	case !known:
+		return "not reported yet"
+	case s.State != "Established" && s.LastError != "":
+		return s.State + ": " + s.LastError
+	case s.State != "Established":
+		return s.State
+	case !slices.Contains(s.Families, f):
+		return f.String() + " was not agreed on"
+	}
+	return ""
+}
+
+// maxNamed bounds how many sessions a message names.
+const maxNamed = 5
+
+func limited(names []string) string {
+	if more := len(names) - maxNamed; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNamed], ", "), more)
+	}
+	return strings.Join(names, ", ")
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// moves compares who answered for a Service's addresses with who does now.
+func moves(was, is map[netip.Addr]string) []string {
+	var out []string
+	for _, a := range slices.SortedFunc(maps.Keys(is), netip.Addr.Compare) {
+		if from := was[a]; from != "" && from != is[a] {
+			out = append(out, a.String()+" moved from "+from+" to "+is[a])
+		}
+	}
+	return out
+}
