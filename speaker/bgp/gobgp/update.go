@@ -3,6 +3,7 @@ package gobgp
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	packet "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 
@@ -58,37 +59,38 @@ func octets(p netip.Prefix) int { return 1 + (p.Bits()+7)/8 }
 // announcement returns the UPDATE for prefixes of one family with equal attributes. IPv4 with an IPv4 next hop has the form of RFC 4271,
 // everything else that of RFC 4760 (and RFC 8950).
 func announcement(n bgp.Neighbor, t terms, a bgp.Attributes, ps []netip.Prefix) *packet.BGPMessage {
-	attrs := []packet.PathAttributeInterface{packet.NewPathAttributeOrigin(packet.BGP_ORIGIN_ATTR_TYPE_IGP)}
-	attrs = append(attrs, asPath(n, t)...)
+	path, longPath := asPath(n, t)
+	attrs := []packet.PathAttributeInterface{packet.NewPathAttributeOrigin(packet.BGP_ORIGIN_ATTR_TYPE_IGP), path}
 	var nlri []*packet.IPAddrPrefix
 	if ps[0].Addr().Is4() && a.NextHop.Is4() {
 		attrs = append(attrs, packet.NewPathAttributeNextHop(a.NextHop.String()))
 		nlri = classic(ps)
-	} else {
-		attrs = append(attrs, packet.NewPathAttributeMpReachNLRI(a.NextHop.String(), multi(ps)))
+	} else { // RFC 7606 section 5.1: before all others
+		attrs = slices.Insert(attrs, 0, packet.PathAttributeInterface(packet.NewPathAttributeMpReachNLRI(a.NextHop.String(), multi(ps))))
 	}
 	if n.Internal() {
 		attrs = append(attrs, packet.NewPathAttributeLocalPref(a.LocalPref))
 	}
+	if longPath != nil {
+		attrs = append(attrs, longPath)
+	}
 	return packet.NewBGPUpdateMessage(nil, attrs, nlri)
 }
 
-// asPath returns AS_PATH, and AS4_PATH where a two-octet peer would lose our number: empty inside the AS, our AS outside of it.
-func asPath(n bgp.Neighbor, t terms) []packet.PathAttributeInterface {
+// asPath returns AS_PATH, empty inside the AS, our AS outside of it; and AS4_PATH where a two-octet peer would lose our number.
+func asPath(n bgp.Neighbor, t terms) (path, long packet.PathAttributeInterface) {
 	if n.Internal() {
-		return []packet.PathAttributeInterface{packet.NewPathAttributeAsPath(nil)}
+		return packet.NewPathAttributeAsPath(nil), nil
 	}
+	wide := packet.NewAs4PathParam(packet.BGP_ASPATH_ATTR_TYPE_SEQ, []uint32{n.LocalASN})
 	if t.fourOctets {
-		segment := packet.NewAs4PathParam(packet.BGP_ASPATH_ATTR_TYPE_SEQ, []uint32{n.LocalASN})
-		return []packet.PathAttributeInterface{packet.NewPathAttributeAsPath([]packet.AsPathParamInterface{segment})}
+		return packet.NewPathAttributeAsPath([]packet.AsPathParamInterface{wide}), nil
 	}
-	segment := packet.NewAsPathParam(packet.BGP_ASPATH_ATTR_TYPE_SEQ, []uint16{twoOctets(n.LocalASN)})
-	attrs := []packet.PathAttributeInterface{packet.NewPathAttributeAsPath([]packet.AsPathParamInterface{segment})}
+	narrow := packet.NewAsPathParam(packet.BGP_ASPATH_ATTR_TYPE_SEQ, []uint16{twoOctets(n.LocalASN)})
 	if n.LocalASN > 0xffff {
-		long := packet.NewAs4PathParam(packet.BGP_ASPATH_ATTR_TYPE_SEQ, []uint32{n.LocalASN})
-		attrs = append(attrs, packet.NewPathAttributeAs4Path([]*packet.As4PathParam{long}))
+		long = packet.NewPathAttributeAs4Path([]*packet.As4PathParam{wide})
 	}
-	return attrs
+	return packet.NewPathAttributeAsPath([]packet.AsPathParamInterface{narrow}), long
 }
 
 // withdrawal returns the UPDATE that withdraws prefixes of one family.

@@ -54,6 +54,7 @@ func (w *wire) drain() {
 	w.conn.SetReadDeadline(time.Now().Add(goodbye))
 	for range w.frames {
 	}
+	io.Copy(io.Discard, w.conn) // reading may have ended over a malformed message
 }
 
 // silence returns for how long the peer has said nothing.
