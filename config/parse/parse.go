@@ -4,8 +4,11 @@
 package parse
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/config/v1beta1"
@@ -31,38 +34,89 @@ type Options struct {
 	LoadBalancerClass string // empty: Services without a class
 }
 
-// Types of the conditions that Herald writes.
-const (
-	AllocatedType = "heraldlb.io/Allocated"
-	AnnouncedType = "heraldlb.io/Announced"
-	ReadyType     = "Ready"
-)
-
-// Kinds of config objects, as they stand in config.Ref.
-const (
-	KindPool             = "IPAddressPool"
-	KindL2Advertisement  = "L2Advertisement"
-	KindPeer             = "BGPPeer"
-	KindBGPAdvertisement = "BGPAdvertisement"
-)
-
-// Carries reports whether the Service's status has something that Herald wrote.
-func Carries(s *corev1.Service) bool {
-	for _, c := range s.Status.Conditions {
-		if c.Type == AllocatedType || c.Type == AnnouncedType {
-			return true
-		}
-	}
-	return false
-}
-
 // Memory is what Parse learned before: results by object, so that only what changed is parsed again, and the last good version of each
-// object. The zero value knows nothing.
+// config object. The zero value knows nothing. Without it the result differs only in what an earlier version decides: last good versions,
+// and Services that changed their class.
 type Memory struct{ m *memory }
 
-type memory struct{}
+type memory struct {
+	options  Options
+	services services
+	nodes    nodes
+	speakers map[string]*speakerEntry
+	pools    kind[poolSpec]
+	peers    kind[peerSpec]
+	l2       kind[l2Spec]
+	bgp      kind[bgpSpec]
+}
 
-// Parse judges all objects together.
+func newMemory(o Options) *memory {
+	return &memory{
+		options: o, services: newServices(o.LoadBalancerClass), speakers: make(map[string]*speakerEntry),
+		pools: newKind[poolSpec](), peers: newKind[peerSpec](), l2: newKind[l2Spec](), bgp: newKind[bgpSpec](),
+	}
+}
+
+// Parse judges all objects together. It takes last over: use only the Memory it returns from then on. Parts of the snapshot that did not
+// change are the same pointers as in the snapshot before.
 func Parse(in Objects, last Memory) (*config.Snapshot, Memory) {
-	return &config.Snapshot{Synced: in.Synced}, last
+	m := last.m
+	if m == nil || m.options != in.Options {
+		m = newMemory(in.Options)
+	}
+	snap := &config.Snapshot{Synced: in.Synced}
+	snap.Nodes = m.nodes.parse(in.Nodes)
+	snap.Services, snap.Released = m.services.parse(in.Services, in.Left, in.EndpointSlices)
+	snap.Speakers = parseSpeakers(m.speakers, in.Speakers)
+
+	w := &world{memory: m, nodes: snap.Nodes}
+	snap.Pools = w.parsePools(in.Pools)
+	snap.Peers = w.parsePeers(in.Peers)
+	snap.L2Advertisements = w.parseL2(in.L2Advertisements)
+	snap.BGPAdvertisements = w.parseBGP(in.BGPAdvertisements)
+
+	slices.SortFunc(w.objects, func(a, b config.Object) int { return a.Compare(b.Ref) })
+	slices.SortFunc(w.problems, compareProblems)
+	snap.Objects, snap.Problems = w.objects, w.problems
+	return snap, Memory{m}
+}
+
+// world is what one Parse knows so far; each kind of config object is judged against those before it.
+type world struct {
+	*memory
+	nodes    []*config.Node
+	pooled   []poolInForce
+	peers    []*config.Peer // in force
+	seen     map[config.Ref]bool
+	objects  []config.Object
+	problems []config.Problem
+}
+
+// see notes that a config object exists.
+func (w *world) see(kind string, o metav1.Object, conditions []metav1.Condition) config.Ref {
+	ref := config.Ref{Kind: kind, Name: o.GetName()}
+	if w.seen == nil {
+		w.seen = make(map[config.Ref]bool)
+	}
+	w.seen[ref] = true
+	w.objects = append(w.objects, config.Object{Ref: ref, Generation: o.GetGeneration(), Ready: condition(conditions, ReadyType)})
+	return ref
+}
+
+// identity is what an object is remembered by: its UID, or its name where there is none (objects from a file).
+func identity(o metav1.Object) string {
+	if uid := o.GetUID(); uid != "" {
+		return string(uid)
+	}
+	return o.GetNamespace() + "/" + o.GetName()
+}
+
+// condition returns a condition as a value, zero when there is none of that type.
+func condition(all []metav1.Condition, kind string) config.Condition {
+	for i := range all {
+		if c := &all[i]; c.Type == kind {
+			return config.Condition{Status: string(c.Status), Reason: c.Reason, Message: c.Message, ObservedGeneration: c.ObservedGeneration}
+		}
+	}
+	return config.Condition{}
 }

@@ -1,0 +1,122 @@
+package parse
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/heraldlb/herald/config"
+	"github.com/heraldlb/herald/config/v1beta1"
+)
+
+// scope is what both kinds of advertisement select.
+type scope struct {
+	poolNames     []string
+	poolSelectors selectors
+	services      serviceSelection
+	nodes         nodeSelection
+}
+
+type l2Spec struct {
+	scope
+	interfaces []string
+}
+
+type bgpSpec struct {
+	scope
+	peerNames []string
+}
+
+func parseScope(names []string, pools, services, nodes []v1beta1.LabelSelector) (scope, []config.Problem) {
+	s := scope{poolNames: names}
+	var a, b, c []config.Problem
+	s.poolSelectors, a = parseSelectors("spec.ipAddressPoolSelectors", pools)
+	s.services.selectors, b = parseSelectors("spec.serviceSelectors", services)
+	s.nodes.selectors, c = parseSelectors("spec.nodeSelectors", nodes)
+	return s, slices.Concat(a, b, c)
+}
+
+func parseL2Spec(o *v1beta1.L2Advertisement) (l2Spec, []config.Problem) {
+	s, problems := parseScope(o.Spec.IPAddressPools, o.Spec.IPAddressPoolSelectors, o.Spec.ServiceSelectors, o.Spec.NodeSelectors)
+	for i, glob := range o.Spec.Interfaces {
+		if _, err := path.Match(glob, ""); err != nil || glob == "" {
+			problems = append(problems, config.Problem{
+				Field: fmt.Sprintf("spec.interfaces[%d]", i), Reason: InvalidInterface,
+				Message: fmt.Sprintf("%q is neither the name of an interface nor a glob such as bond*", glob),
+			})
+		}
+	}
+	return l2Spec{s, o.Spec.Interfaces}, problems
+}
+
+func parseBGPSpec(o *v1beta1.BGPAdvertisement) (bgpSpec, []config.Problem) {
+	s, problems := parseScope(o.Spec.IPAddressPools, o.Spec.IPAddressPoolSelectors, o.Spec.ServiceSelectors, o.Spec.NodeSelectors)
+	return bgpSpec{s, o.Spec.Peers}, problems
+}
+
+func (w *world) parseL2(objs []*v1beta1.L2Advertisement) []*config.L2Advertisement {
+	for _, o := range objs {
+		w.see(KindL2Advertisement, o, o.Status.Conditions)
+	}
+	var out []*config.L2Advertisement
+	for _, d := range update(&w.memory.l2, objs, parseL2Spec) {
+		ref := config.Ref{Kind: KindL2Advertisement, Name: d.name}
+		spec := settle(w, ref, d, always)
+		if spec == nil {
+			continue
+		}
+		pools, problems := w.selectPools(spec.poolNames, &spec.poolSelectors)
+		w.report(ref, problems, false)
+		out = append(out, reuse(d, &config.L2Advertisement{
+			Name: d.name, Pools: pools, Services: w.selectServices(&spec.services), Nodes: w.selectNodes(&spec.nodes), Interfaces: spec.interfaces,
+		}, equalL2))
+	}
+	slices.SortFunc(out, func(a, b *config.L2Advertisement) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+func (w *world) parseBGP(objs []*v1beta1.BGPAdvertisement) []*config.BGPAdvertisement {
+	for _, o := range objs {
+		w.see(KindBGPAdvertisement, o, o.Status.Conditions)
+	}
+	var out []*config.BGPAdvertisement
+	for _, d := range update(&w.memory.bgp, objs, parseBGPSpec) {
+		ref := config.Ref{Kind: KindBGPAdvertisement, Name: d.name}
+		spec := settle(w, ref, d, always)
+		if spec == nil {
+			continue
+		}
+		pools, problems := w.selectPools(spec.poolNames, &spec.poolSelectors)
+		w.report(ref, problems, false)
+		peers, problems := w.selectPeers(spec.peerNames)
+		w.report(ref, problems, false)
+		out = append(out, reuse(d, &config.BGPAdvertisement{
+			Name: d.name, Pools: pools, Services: w.selectServices(&spec.services), Nodes: w.selectNodes(&spec.nodes), Peers: peers,
+		}, equalBGP))
+	}
+	slices.SortFunc(out, func(a, b *config.BGPAdvertisement) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// selectPeers returns the peers in force that are named; no names select all.
+func (w *world) selectPeers(names []string) (config.Selection[string], []config.Problem) {
+	if len(names) == 0 {
+		return config.All[string](), nil
+	}
+	keys, problems := w.named("spec.peers", KindPeer, names, w.hasPeer, UnknownPeer, UnusablePeer)
+	return config.Only(keys...), problems
+}
+
+func (w *world) hasPeer(name string) bool {
+	return slices.ContainsFunc(w.peers, func(p *config.Peer) bool { return p.Name == name })
+}
+
+func equalL2(a, b *config.L2Advertisement) bool {
+	return a.Name == b.Name && a.Pools.Equal(b.Pools) && a.Services.Equal(b.Services) && a.Nodes.Equal(b.Nodes) &&
+		slices.Equal(a.Interfaces, b.Interfaces)
+}
+
+func equalBGP(a, b *config.BGPAdvertisement) bool {
+	return a.Name == b.Name && a.Pools.Equal(b.Pools) && a.Services.Equal(b.Services) && a.Nodes.Equal(b.Nodes) && a.Peers.Equal(b.Peers)
+}

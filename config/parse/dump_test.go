@@ -1,0 +1,202 @@
+package parse
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/heraldlb/herald/config"
+	"github.com/heraldlb/herald/config/v1beta1"
+)
+
+// load reads YAML documents into Objects.
+func load(t testing.TB, text []byte) Objects {
+	t.Helper()
+	in := Objects{Synced: true}
+	for doc := range bytes.SplitSeq(text, []byte("\n---\n")) {
+		if len(bytes.TrimSpace(doc)) == 0 {
+			continue
+		}
+		var tm metav1.TypeMeta
+		if err := yaml.Unmarshal(doc, &tm); err != nil {
+			t.Fatal(err)
+		}
+		switch tm.Kind {
+		case "Service":
+			s := decode(t, doc, &corev1.Service{})
+			if s.Spec.Type == corev1.ServiceTypeLoadBalancer {
+				in.Services = append(in.Services, s)
+			} else {
+				in.Left = append(in.Left, s)
+			}
+		case "EndpointSlice":
+			in.EndpointSlices = append(in.EndpointSlices, decode(t, doc, &discoveryv1.EndpointSlice{}))
+		case "Node":
+			in.Nodes = append(in.Nodes, decode(t, doc, &corev1.Node{}))
+		case KindPool:
+			in.Pools = append(in.Pools, decode(t, doc, &v1beta1.IPAddressPool{}))
+		case KindL2Advertisement:
+			in.L2Advertisements = append(in.L2Advertisements, decode(t, doc, &v1beta1.L2Advertisement{}))
+		case KindPeer:
+			in.Peers = append(in.Peers, decode(t, doc, &v1beta1.BGPPeer{}))
+		case KindBGPAdvertisement:
+			in.BGPAdvertisements = append(in.BGPAdvertisements, decode(t, doc, &v1beta1.BGPAdvertisement{}))
+		case "SpeakerStatus":
+			in.Speakers = append(in.Speakers, decode(t, doc, &v1beta1.SpeakerStatus{}))
+		default:
+			t.Fatalf("kind %q", tm.Kind)
+		}
+	}
+	return in
+}
+
+func decode[T any](t testing.TB, doc []byte, o *T) *T {
+	t.Helper()
+	if err := yaml.UnmarshalStrict(doc, o); err != nil {
+		t.Fatalf("%v in\n%s", err, doc)
+	}
+	return o
+}
+
+// dump prints everything in a snapshot; equal text means equal snapshots.
+func dump(s *config.Snapshot) string {
+	var b strings.Builder
+	for _, n := range s.Nodes {
+		fmt.Fprintf(&b, "node %s %v ready=%t netdown=%t exclude=%t%s\n", n.Name, n.Addresses, n.Ready, n.NetworkUnavailable, n.ExcludeLB, uid(n.UID))
+	}
+	for _, v := range s.Services {
+		dumpService(&b, v)
+	}
+	for _, r := range s.Released {
+		fmt.Fprintf(&b, "released %s %v%s\n", r.Key, r.Ingress, uid(r.UID))
+	}
+	for _, p := range s.Pools {
+		fmt.Fprintf(&b, "pool %s %v auto=%t", p.Name, p.Ranges, p.AutoAssign)
+		if p.Status != (config.PoolStatus{}) {
+			fmt.Fprintf(&b, " status=%v", p.Status)
+		}
+		fmt.Fprintln(&b, uid(p.UID))
+	}
+	for _, a := range s.L2Advertisements {
+		fmt.Fprintf(&b, "l2 %s pools=%s services=%s nodes=%s interfaces=%v\n", a.Name,
+			sel(a.Pools, poolNames(s)), sel(a.Services, serviceKeys(s)), sel(a.Nodes, nodeNames(s)), a.Interfaces)
+	}
+	for _, p := range s.Peers {
+		fmt.Fprintf(&b, "peer %s AS%d->AS%d %s:%d source=%v families=%v hold=%s keepalive=%s connect=%s id=%v multihop=%t nodes=%s\n", p.Name, p.MyASN, p.PeerASN,
+			p.Address, p.Port, p.Source, p.Families, p.HoldTime, p.KeepaliveTime, p.ConnectTime, p.RouterID, p.EBGPMultiHop, sel(p.Nodes, nodeNames(s)))
+	}
+	for _, a := range s.BGPAdvertisements {
+		fmt.Fprintf(&b, "bgp %s pools=%s services=%s nodes=%s peers=%s\n", a.Name,
+			sel(a.Pools, poolNames(s)), sel(a.Services, serviceKeys(s)), sel(a.Nodes, nodeNames(s)), sel(a.Peers, peerNames(s)))
+	}
+	for _, v := range s.Speakers {
+		fmt.Fprintf(&b, "speaker %s %q %+v %v %+v\n", v.Node, v.Version, v.Interfaces, v.L2, v.Sessions)
+	}
+	for _, o := range s.Objects {
+		if o.Ready != (config.Condition{}) {
+			fmt.Fprintf(&b, "object %s generation=%d ready=%v\n", o.Ref, o.Generation, o.Ready)
+		}
+	}
+	for _, p := range s.Problems {
+		kind := "problem"
+		if p.Warning {
+			kind = "warning"
+		}
+		fmt.Fprintf(&b, "%s %s %s %s: %s", kind, p.Ref, p.Field, p.Reason, p.Message)
+		if p.LastGood {
+			b.WriteString(" [last good]")
+		}
+		b.WriteByte('\n')
+	}
+	if !s.Synced {
+		b.WriteString("not synced\n")
+	}
+	return b.String()
+}
+
+func dumpService(b *strings.Builder, v *config.Service) {
+	policy := [...]string{"single", "prefer-dual", "require-dual"}[v.FamilyPolicy]
+	traffic := [...]string{"cluster", "local"}[v.TrafficPolicy]
+	fmt.Fprintf(b, "service %s %v %s %s ports=%v", v.Key, v.Families, policy, traffic, v.Ports)
+	for _, f := range []struct {
+		name string
+		v    any
+		show bool
+	}{
+		{"deleting", true, v.Deleting},
+		{"share", v.SharingKey, v.SharingKey != ""},
+		{"backend", v.Backend, v.Backend != ""},
+		{"want-pools", v.Request.Pools, v.Request.Pools != nil},
+		{"want", v.Request.Addresses, v.Request.Addresses != nil},
+		{"invalid", fmt.Sprintf("%q", v.Request.Invalid), v.Request.Invalid != ""},
+		{"ingress", v.Ingress, v.Ingress != nil},
+		{"foreign", true, v.ForeignStatus},
+		{"allocated", v.Allocated, v.Allocated != (config.Condition{})},
+		{"announced", v.Announced, v.Announced != (config.Condition{})},
+		{"ready", v.Endpoints.Ready, v.Endpoints.Ready != nil},
+		{"serving", v.Endpoints.Serving, v.Endpoints.Serving != nil},
+	} {
+		if f.show {
+			fmt.Fprintf(b, " %s=%v", f.name, f.v)
+		}
+	}
+	fmt.Fprintln(b, uid(v.UID))
+}
+
+func uid(s string) string {
+	if s == "" {
+		return ""
+	}
+	return " uid=" + s
+}
+
+// sel prints a selection; of a fixed set, those of all that it has, and how many it has beside them.
+func sel[K comparable](s config.Selection[K], all []K) string {
+	if s.IsAll() {
+		return "*"
+	}
+	var has []K
+	for _, k := range all {
+		if s.Has(k) {
+			has = append(has, k)
+		}
+	}
+	if more := s.Len() - len(has); more > 0 {
+		return fmt.Sprintf("%v+%d", has, more)
+	}
+	return fmt.Sprint(has)
+}
+
+func names[T any](list []*T, name func(*T) string) []string {
+	var out []string
+	for _, v := range list {
+		out = append(out, name(v))
+	}
+	return out
+}
+
+func poolNames(s *config.Snapshot) []string {
+	return names(s.Pools, func(p *config.Pool) string { return p.Name })
+}
+
+func peerNames(s *config.Snapshot) []string {
+	return names(s.Peers, func(p *config.Peer) string { return p.Name })
+}
+
+func nodeNames(s *config.Snapshot) []string {
+	return names(s.Nodes, func(n *config.Node) string { return n.Name })
+}
+
+func serviceKeys(s *config.Snapshot) []config.Key {
+	var out []config.Key
+	for _, v := range s.Services {
+		out = append(out, v.Key)
+	}
+	return out
+}

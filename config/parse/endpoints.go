@@ -1,0 +1,129 @@
+package parse
+
+import (
+	"maps"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/heraldlb/herald/config"
+)
+
+// endpoints remembers the EndpointSlices, by the Service they belong to.
+type endpoints struct {
+	round uint64
+	byID  map[string]*sliceEntry
+	of    map[config.Key]map[*sliceEntry]struct{}
+}
+
+type sliceEntry struct {
+	round   uint64 // in which it was seen last
+	version string
+	service config.Key
+	counts  config.Endpoints
+}
+
+func newEndpoints() endpoints {
+	return endpoints{byID: make(map[string]*sliceEntry), of: make(map[config.Key]map[*sliceEntry]struct{})}
+}
+
+// update takes in all slices and returns the Services whose slices are not the same as before.
+func (e *endpoints) update(objs []*discoveryv1.EndpointSlice) map[config.Key]struct{} {
+	e.round++
+	dirty := make(map[config.Key]struct{})
+	for _, o := range objs {
+		id := identity(o)
+		old := e.byID[id]
+		if old != nil && old.version == o.ResourceVersion && o.ResourceVersion != "" {
+			old.round = e.round
+			continue
+		}
+		if old != nil {
+			e.drop(id, old, dirty)
+		}
+		e.add(id, o, dirty)
+	}
+	if len(e.byID) > len(objs) {
+		for id, s := range e.byID {
+			if s.round != e.round {
+				e.drop(id, s, dirty)
+			}
+		}
+	}
+	return dirty
+}
+
+func (e *endpoints) add(id string, o *discoveryv1.EndpointSlice, dirty map[config.Key]struct{}) {
+	s := &sliceEntry{
+		round: e.round, version: o.ResourceVersion,
+		service: config.Key{Namespace: o.Namespace, Name: o.Labels[discoveryv1.LabelServiceName]},
+		counts:  countSlice(o),
+	}
+	e.byID[id] = s
+	if e.of[s.service] == nil {
+		e.of[s.service] = make(map[*sliceEntry]struct{})
+	}
+	e.of[s.service][s] = struct{}{}
+	dirty[s.service] = struct{}{}
+}
+
+func (e *endpoints) drop(id string, s *sliceEntry, dirty map[config.Key]struct{}) {
+	delete(e.byID, id)
+	delete(e.of[s.service], s)
+	if len(e.of[s.service]) == 0 {
+		delete(e.of, s.service)
+	}
+	dirty[s.service] = struct{}{}
+}
+
+// sum returns the endpoints of a Service over all of its slices.
+func (e *endpoints) sum(service config.Key) config.Endpoints {
+	var out config.Endpoints
+	for s := range e.of[service] {
+		out.Ready = addCounts(out.Ready, s.counts.Ready)
+		out.Serving = addCounts(out.Serving, s.counts.Serving)
+	}
+	return out
+}
+
+func addCounts(to, from map[string]int) map[string]int {
+	if to == nil && len(from) > 0 {
+		to = make(map[string]int, len(from))
+	}
+	for node, n := range from {
+		to[node] += n
+	}
+	return to
+}
+
+// countSlice counts endpoints by node. A condition that is not given has the meaning that the API documents: ready and serving when in
+// doubt, not terminating.
+func countSlice(o *discoveryv1.EndpointSlice) config.Endpoints {
+	var out config.Endpoints
+	if o.AddressType == discoveryv1.AddressTypeFQDN {
+		return out
+	}
+	for i := range o.Endpoints {
+		ep := &o.Endpoints[i]
+		node := ""
+		if ep.NodeName != nil {
+			node = *ep.NodeName
+		}
+		ready := ep.Conditions.Ready == nil || *ep.Conditions.Ready
+		serving := ready
+		if ep.Conditions.Serving != nil {
+			serving = *ep.Conditions.Serving
+		}
+		terminating := ep.Conditions.Terminating != nil && *ep.Conditions.Terminating
+		switch {
+		case ready:
+			out.Ready = addCounts(out.Ready, map[string]int{node: 1})
+		case serving && terminating:
+			out.Serving = addCounts(out.Serving, map[string]int{node: 1})
+		}
+	}
+	return out
+}
+
+func equalEndpoints(a, b config.Endpoints) bool {
+	return maps.Equal(a.Ready, b.Ready) && maps.Equal(a.Serving, b.Serving)
+}

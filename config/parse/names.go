@@ -1,0 +1,61 @@
+package parse
+
+// Types of the conditions that Herald writes.
+const (
+	AllocatedType = "heraldlb.io/Allocated" // on Services
+	AnnouncedType = "heraldlb.io/Announced" // on Services
+	ReadyType     = "Ready"                 // on config objects
+)
+
+// Kinds of config objects, as they stand in config.Ref.
+const (
+	KindPool             = "IPAddressPool"
+	KindL2Advertisement  = "L2Advertisement"
+	KindPeer             = "BGPPeer"
+	KindBGPAdvertisement = "BGPAdvertisement"
+)
+
+// Reasons of problems; each becomes the reason of Ready=False.
+const (
+	InvalidAddress   = "InvalidAddress"   // pool, peer: what is written is no usable address
+	DuplicateAddress = "DuplicateAddress" // pool: an address stands in it twice (it is in force all the same)
+	OverlappingPool  = "OverlappingPool"  // pool: an older pool has the address
+	NodeAddress      = "NodeAddress"      // pool: a node has the address, so it is never given to a Service
+	InvalidASN       = "InvalidASN"       // peer
+	InvalidPort      = "InvalidPort"      // peer
+	InvalidFamily    = "InvalidFamily"    // peer
+	InvalidTimer     = "InvalidTimer"     // peer
+	InvalidRouterID  = "InvalidRouterID"  // peer
+	InvalidMultiHop  = "InvalidMultiHop"  // peer
+	ConflictingPeer  = "ConflictingPeer"  // peer: an older one holds the same session on the same node
+	InvalidSelector  = "InvalidSelector"  // any
+	InvalidInterface = "InvalidInterface" // L2Advertisement: not a glob
+	UnknownPool      = "UnknownPool"      // advertisement: names a pool that does not exist
+	UnknownPeer      = "UnknownPeer"      // BGPAdvertisement: names a peer that does not exist
+	UnusablePool     = "UnusablePool"     // advertisement: names a pool that is not in force
+	UnusablePeer     = "UnusablePeer"     // BGPAdvertisement: names a peer that is not in force
+)
+
+// Annotations on Services. The first domain that has an annotation wins, also with an empty value; the others let published charts work as
+// they are.
+const (
+	poolAnnotation      = "/address-pool"
+	addressesAnnotation = "/loadBalancerIPs"
+	sharingAnnotation   = "/allow-shared-ip"
+)
+
+func annotationDomains() [3]string {
+	return [3]string{"heraldlb.io", "metallb.io", "metallb.universe.tf"}
+}
+
+func annotation(all map[string]string, name string) string {
+	if len(all) == 0 {
+		return ""
+	}
+	for _, domain := range annotationDomains() {
+		if v, ok := all[domain+name]; ok {
+			return v
+		}
+	}
+	return ""
+}
