@@ -1,0 +1,53 @@
+{{/* Name of everything in the release's namespace, and the front of what is cluster-wide. */}}
+{{- define "herald.name" -}}
+{{- if contains "herald" .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-herald" (.Release.Name | trunc 33 | trimSuffix "-") -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Name of a cluster-wide object of a component: unique among releases in all namespaces. */}}
+{{- define "herald.clusterName" -}}
+{{- printf "%s-%s.%s" (include "herald.name" .root) .component .root.Release.Namespace -}}
+{{- end -}}
+
+{{/* Labels that select the pods of a component; they never change during the life of a release. */}}
+{{- define "herald.selector" -}}
+app.kubernetes.io/name: herald
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- define "herald.labels" -}}
+{{ include "herald.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "herald.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ default $.Chart.AppVersion .tag }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What both daemons and the jobs run with: nothing that can be taken away is left. */}}
+{{- define "herald.lockedDown" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- define "herald.nonRoot" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
