@@ -20,8 +20,7 @@ import (
 // Host is a network namespace with a name, known to `ip netns` as well. Its methods may be called from any goroutine.
 type Host struct {
 	name string
-	file *os.File        // open descriptor of the namespace
-	nl   *netlink.Handle // route socket inside it
+	nl   *netlink.Handle // route socket inside the namespace
 
 	forget func() // takes the host off the network's list
 }
@@ -45,11 +44,7 @@ func newHost(name string) (*Host, error) {
 	if err := makeNamespace(path); err != nil {
 		return nil, fmt.Errorf("make host %s: %w", name, err)
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("make host %s: %w", name, err)
-	}
-	h := &Host{name: name, file: f}
+	h := &Host{name: name}
 	if err := h.prepare(); err != nil {
 		return nil, errors.Join(fmt.Errorf("make host %s: %w", name, err), h.close())
 	}
@@ -83,7 +78,12 @@ func makeNamespace(path string) error {
 }
 
 func (h *Host) prepare() error {
-	nl, err := netlink.NewHandleAt(netns.NsHandle(h.file.Fd()), unix.NETLINK_ROUTE)
+	ns, err := os.Open(h.NSPath())
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	nl, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()), unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("open route socket: %w", err)
 	}
@@ -121,7 +121,6 @@ func (h *Host) close() error {
 	if h.nl != nil {
 		h.nl.Close()
 	}
-	h.file.Close()
 	return errors.Join(unix.Unmount(h.NSPath(), unix.MNT_DETACH), os.Remove(h.NSPath()))
 }
 
@@ -137,6 +136,11 @@ func (h *Host) Netlink() *netlink.Handle { return h.nl }
 // Do runs fn on a thread inside the host's namespace. Sockets made by fn stay in the namespace wherever they are used later; goroutines
 // that fn starts do not run inside. Calls may be nested.
 func (h *Host) Do(fn func() error) error {
+	ns, err := os.Open(h.NSPath())
+	if err != nil {
+		return fmt.Errorf("enter host %s: %w", h.name, err)
+	}
+	defer ns.Close()
 	runtime.LockOSThread()
 	back, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
@@ -144,7 +148,7 @@ func (h *Host) Do(fn func() error) error {
 		return fmt.Errorf("enter host %s: %w", h.name, err)
 	}
 	defer back.Close()
-	if err := unix.Setns(int(h.file.Fd()), unix.CLONE_NEWNET); err != nil {
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("enter host %s: %w", h.name, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -77,6 +78,29 @@ func (h *Host) SetLink(ifname string, up bool) error {
 		return fmt.Errorf("%s: set %s up=%t: %w", h.name, ifname, up, err)
 	}
 	return nil
+}
+
+// linkLimit is how long an interface may take from "up" to working.
+const linkLimit = 10 * time.Second
+
+// waitLink waits until an interface that was set up sends and receives: the kernel brings it into service a moment later, and drops
+// what is sent before.
+func (h *Host) waitLink(ifname string) error {
+	deadline := time.Now().Add(linkLimit)
+	for {
+		link, err := h.nl.LinkByName(ifname)
+		if err != nil {
+			return fmt.Errorf("%s: interface %s: %w", h.name, ifname, err)
+		}
+		state := link.Attrs().OperState
+		if state == netlink.OperUp {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s: interface %s stays %s", h.name, ifname, state)
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // AddAddr gives an interface an address; an IPv6 one is usable at once, without duplicate address detection.

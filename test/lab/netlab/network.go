@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -104,7 +105,10 @@ func (n *Network) Veth(a *Host, aName string, b *Host, bName string) error {
 	if err := addVeth(a, aName, b, bName); err != nil {
 		return err
 	}
-	return errors.Join(a.SetLink(aName, true), b.SetLink(bName, true))
+	if err := errors.Join(a.SetLink(aName, true), b.SetLink(bName, true)); err != nil {
+		return err
+	}
+	return errors.Join(a.waitLink(aName), b.waitLink(bName))
 }
 
 // addVeth makes a pair of interfaces, both down. The hardware addresses follow from the names, so that they are the same in every run.
@@ -115,9 +119,14 @@ func addVeth(a *Host, aName string, b *Host, bName string) error {
 	if err := validIfname(bName); err != nil {
 		return err
 	}
+	peer, err := os.Open(b.NSPath())
+	if err != nil {
+		return fmt.Errorf("connect %s of %s with %s of %s: %w", aName, a.name, bName, b.name, err)
+	}
+	defer peer.Close()
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.HardwareAddr = aName, macFor(a, aName)
-	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: bName, PeerHardwareAddr: macFor(b, bName), PeerNamespace: netlink.NsFd(b.file.Fd())}
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: bName, PeerHardwareAddr: macFor(b, bName), PeerNamespace: netlink.NsFd(peer.Fd())}
 	if err := a.nl.LinkAdd(veth); err != nil {
 		return fmt.Errorf("connect %s of %s with %s of %s: %w", aName, a.name, bName, b.name, err)
 	}

@@ -93,6 +93,9 @@ func (s *Segment) plug(h *Host, ifname string) (*Port, error) {
 	if err := h.SetLink(ifname, true); err != nil {
 		return nil, err
 	}
+	if err := errors.Join(h.waitLink(ifname), sw.waitLink(name)); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	s.ports = append(s.ports, p)
 	s.mu.Unlock()

@@ -57,15 +57,19 @@ func Get(ctx context.Context, h *netlab.Host, url string, timeout time.Duration)
 
 // FirstGet asks for url, each time with the given patience, until the first success or the end of the context; the error then carries the last failure.
 func FirstGet(ctx context.Context, h *netlab.Host, url string, patience time.Duration) (Response, error) {
+	var last error
 	for {
 		begin := time.Now()
 		r, err := Get(ctx, h, url, patience)
 		if err == nil {
 			return r, nil
 		}
+		if last == nil || ctx.Err() == nil { // the end of the context says less than what went before
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return r, fmt.Errorf("no answer in time: %w", err)
+			return r, fmt.Errorf("no answer in time: %w", last)
 		case <-time.After(max(0, 10*time.Millisecond-time.Since(begin))): // a refusal comes at once: do not ask like mad
 		}
 	}
