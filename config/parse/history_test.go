@@ -1,0 +1,309 @@
+package parse
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/heraldlb/herald/config"
+	"github.com/heraldlb/herald/config/v1beta1"
+)
+
+// cluster is a random cluster that changes.
+type cluster struct {
+	r       *rand.Rand
+	version int
+	objs    Objects
+}
+
+func (c *cluster) meta(ns, name string) metav1.ObjectMeta {
+	c.version++
+	return metav1.ObjectMeta{
+		Namespace: ns, Name: name, UID: types.UID(strconv.Itoa(c.version)), ResourceVersion: strconv.Itoa(c.version),
+		CreationTimestamp: metav1.Unix(int64(c.r.IntN(5)), 0), Labels: c.labels(),
+	}
+}
+
+func (c *cluster) labels() map[string]string {
+	return map[string]string{"color": []string{"red", "blue"}[c.r.IntN(2)]}
+}
+
+func (c *cluster) name() string { return fmt.Sprintf("o%d", c.r.IntN(6)) }
+
+type kubeObject[T any] interface {
+	*T
+	metav1.Object
+	DeepCopyInto(*T)
+}
+
+// churn deletes, replaces, changes or adds one object of a kind. fill writes its contents anew.
+func churn[T any, P kubeObject[T]](c *cluster, list []P, ns string, fill func(P)) []P {
+	name := c.name()
+	for i, o := range list {
+		if o.GetName() != name {
+			continue
+		}
+		switch c.r.IntN(4) {
+		case 0: // gone
+			return append(list[:i:i], list[i+1:]...)
+		case 1: // gone and made anew
+			list = append(list[:i:i], list[i+1:]...)
+		default: // changed
+			next := P(new(T))
+			o.DeepCopyInto((*T)(next))
+			c.version++
+			next.SetResourceVersion(strconv.Itoa(c.version))
+			next.SetLabels(c.labels())
+			fill(next)
+			list = append(append(list[:i:i], next), list[i+1:]...)
+			return list
+		}
+		break
+	}
+	o := P(new(T))
+	m := c.meta(ns, name)
+	o.SetNamespace(ns)
+	o.SetName(name)
+	o.SetUID(m.UID)
+	o.SetResourceVersion(m.ResourceVersion)
+	o.SetCreationTimestamp(m.CreationTimestamp)
+	o.SetLabels(m.Labels)
+	fill(o)
+	return append(list[:len(list):len(list)], o)
+}
+
+func (c *cluster) selectors() []v1beta1.LabelSelector {
+	switch c.r.IntN(3) {
+	case 0:
+		return nil
+	case 1:
+		return []v1beta1.LabelSelector{{MatchLabels: map[string]v1beta1.LabelValue{"color": "red"}}}
+	}
+	return []v1beta1.LabelSelector{{}}
+}
+
+func (c *cluster) addr(max int) string { return fmt.Sprintf("192.0.2.%d", c.r.IntN(max)) }
+
+func (c *cluster) step() {
+	in := &c.objs
+	switch c.r.IntN(7) {
+	case 0, 1:
+		in.Services = churn(c, in.Services, "ns", func(s *corev1.Service) {
+			s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, IPFamilies: []corev1.IPFamily{"IPv4"}, LoadBalancerIP: c.addr(300)}
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: c.addr(200)}}
+			if c.r.IntN(4) == 0 {
+				class := "other"
+				s.Spec.LoadBalancerClass = &class
+			}
+		})
+	case 2, 3:
+		in.EndpointSlices = churn(c, in.EndpointSlices, "ns", func(s *discoveryv1.EndpointSlice) {
+			s.Labels = map[string]string{discoveryv1.LabelServiceName: c.name()}
+			s.Endpoints = nil
+			for range c.r.IntN(4) {
+				node, yes, ready := c.name(), true, c.r.IntN(2) == 0
+				s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
+					NodeName: &node, Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &yes, Terminating: &yes},
+				})
+			}
+		})
+	case 4:
+		in.Nodes = churn(c, in.Nodes, "", func(n *corev1.Node) {
+			n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: c.addr(60)}}
+		})
+	case 5:
+		in.Pools = churn(c, in.Pools, "", func(p *v1beta1.IPAddressPool) {
+			p.Spec.Addresses = []string{c.addr(60) + "-" + c.addr(60), c.addr(200)}
+		})
+	case 6:
+		c.stepConfig()
+	}
+}
+
+func (c *cluster) stepConfig() {
+	in := &c.objs
+	switch c.r.IntN(3) {
+	case 0:
+		in.L2Advertisements = churn(c, in.L2Advertisements, "", func(a *v1beta1.L2Advertisement) {
+			a.Spec = v1beta1.L2AdvertisementSpec{
+				IPAddressPoolSelectors: c.selectors(), ServiceSelectors: c.selectors(), NodeSelectors: c.selectors(),
+				Interfaces: [][]string{nil, {"eth0"}, {"["}}[c.r.IntN(3)],
+			}
+		})
+	case 1:
+		in.Peers = churn(c, in.Peers, "", func(p *v1beta1.BGPPeer) {
+			p.Spec = v1beta1.BGPPeerSpec{MyASN: int64(c.r.IntN(3)), PeerASN: 7, PeerAddress: c.addr(3), NodeSelectors: c.selectors()}
+		})
+	case 2:
+		in.BGPAdvertisements = churn(c, in.BGPAdvertisements, "", func(a *v1beta1.BGPAdvertisement) {
+			a.Spec = v1beta1.BGPAdvertisementSpec{IPAddressPools: []string{c.name()}, Peers: []string{c.name()}, ServiceSelectors: c.selectors()}
+		})
+	}
+}
+
+// forget keeps of a memory only what changes the meaning of objects: last good versions, and what was ours. What is cached is lost.
+func forget(m Memory) Memory {
+	next := newMemory(m.m.options)
+	forgetKind(&m.m.pools, &next.pools, func(s *poolSpec) { s.nodeEpoch = 0 })
+	forgetKind(&m.m.peers, &next.peers, func(s *peerSpec) { s.nodes.memo = memo[string]{} })
+	forgetScope := func(s *scope) { s.nodes.memo, s.services.memo = memo[string]{}, memo[config.Key]{} }
+	forgetKind(&m.m.l2, &next.l2, func(s *l2Spec) { forgetScope(&s.scope) })
+	forgetKind(&m.m.bgp, &next.bgp, func(s *bgpSpec) { forgetScope(&s.scope) })
+	var ours []*serviceEntry
+	for id, e := range m.m.services.byID {
+		switch {
+		case e.ours:
+			next.services.byID[id] = &serviceEntry{id: id, ours: true, service: e.service}
+			ours = append(ours, next.services.byID[id])
+		case e.left != nil:
+			next.services.byID[id] = &serviceEntry{id: id, left: e.left}
+		}
+	}
+	next.services.reorder(ours)
+	return Memory{next}
+}
+
+func forgetKind[S any](from, to *kind[S], clear func(*S)) {
+	for id, d := range from.drafts {
+		if d.good != nil {
+			clear(d.good)
+		}
+		to.drafts[id] = &draft[S]{id: id, good: d.good}
+	}
+}
+
+// TestHistories: along random histories, what is parsed with the cache equals what is parsed without, in whatever order the objects come,
+// and a parse of the same objects again gives the same values.
+func TestHistories(t *testing.T) {
+	for seed := range uint64(30) {
+		c := &cluster{r: rand.New(rand.NewPCG(seed, 7))}
+		var cached, plain Memory
+		for step := range 150 {
+			for range 1 + c.r.IntN(3) {
+				c.step()
+			}
+			if plain.m != nil {
+				plain = forget(plain)
+			}
+			first, m := Parse(shuffle(c.objs, c.r), cached)
+			want, p := Parse(shuffle(c.objs, c.r), plain)
+			cached, plain = m, p
+			got := dump(first)
+			if diff := cmp.Diff(dump(want), got); diff != "" {
+				t.Fatalf("seed %d step %d (-uncached +cached):\n%s", seed, step, diff)
+			}
+			again, m := Parse(shuffle(c.objs, c.r), cached)
+			cached = m
+			if diff := cmp.Diff(got, dump(again)); diff != "" {
+				t.Fatalf("seed %d step %d: parsed again (-first +again):\n%s", seed, step, diff)
+			}
+			samePointers(t, first.Services, again.Services)
+			samePointers(t, first.Pools, again.Pools)
+			samePointers(t, first.Nodes, again.Nodes)
+			samePointers(t, first.Peers, again.Peers)
+			samePointers(t, first.L2Advertisements, again.L2Advertisements)
+			samePointers(t, first.BGPAdvertisements, again.BGPAdvertisements)
+		}
+	}
+}
+
+func samePointers[T any](t *testing.T, a, b []*T) {
+	t.Helper()
+	for i := range a {
+		if a[i] != b[i] {
+			t.Fatalf("%+v did not change but is another value", a[i])
+		}
+	}
+}
+
+// TestSnapshotsStay: a snapshot is not changed by later ones.
+func TestSnapshotsStay(t *testing.T) {
+	c := &cluster{r: rand.New(rand.NewPCG(3, 3))}
+	var memory Memory
+	type kept struct {
+		text string
+		dump func() string
+	}
+	var history []kept
+	for range 200 {
+		c.step()
+		snap, m := Parse(c.objs, memory)
+		memory = m
+		history = append(history, kept{dump(snap), func() string { return dump(snap) }})
+	}
+	for i, k := range history {
+		if diff := cmp.Diff(k.text, k.dump()); diff != "" {
+			t.Fatalf("snapshot %d changed after it was published:\n%s", i, diff)
+		}
+	}
+}
+
+func manyServices(n int) Objects {
+	in := Objects{Synced: true}
+	ready, node := true, "node-1"
+	for i := range n {
+		name := fmt.Sprintf("svc-%05d", i)
+		in.Services = append(in.Services, &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "ns", Name: name, UID: types.UID("8b1c8e0e-5c1e-4a35-9b1c-" + name), ResourceVersion: "1",
+				Labels: map[string]string{"app": name}, Annotations: map[string]string{"heraldlb.io/address-pool": "gold"},
+			},
+			Spec: corev1.ServiceSpec{
+				Type: corev1.ServiceTypeLoadBalancer, IPFamilies: []corev1.IPFamily{"IPv4"}, Selector: map[string]string{"app": name},
+				Ports: []corev1.ServicePort{{Port: 80}, {Port: 443}},
+			},
+			Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}}},
+		})
+		in.EndpointSlices = append(in.EndpointSlices, &discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "ns", Name: name + "-x", UID: types.UID("1f0b7e7e-5c1e-4a35-9b1c-" + name), ResourceVersion: "1",
+				Labels: map[string]string{discoveryv1.LabelServiceName: name},
+			},
+			Endpoints: []discoveryv1.Endpoint{{NodeName: &node, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
+		})
+	}
+	in.Pools = []*v1beta1.IPAddressPool{{ObjectMeta: metav1.ObjectMeta{Name: "gold"}, Spec: v1beta1.IPAddressPoolSpec{Addresses: []string{"192.0.2.0/24"}}}}
+	in.L2Advertisements = []*v1beta1.L2Advertisement{{ObjectMeta: metav1.ObjectMeta{Name: "all", Generation: 1}, Spec: v1beta1.L2AdvertisementSpec{
+		ServiceSelectors: []v1beta1.LabelSelector{{MatchLabels: map[string]v1beta1.LabelValue{"app": "svc-00001"}}},
+	}}}
+	return in
+}
+
+func BenchmarkFirst10k(b *testing.B) {
+	in := manyServices(10000)
+	for b.Loop() {
+		Parse(in, Memory{})
+	}
+}
+
+func BenchmarkOneServiceOf10kChanged(b *testing.B) {
+	in := manyServices(10000)
+	in = shuffle(in, rand.New(rand.NewPCG(1, 1)))
+	_, memory := Parse(in, Memory{})
+	version := 1
+	for b.Loop() {
+		version++
+		s := *in.Services[5000]
+		s.ResourceVersion = strconv.Itoa(version)
+		in.Services[5000] = &s
+		_, memory = Parse(in, memory)
+	}
+}
+
+func BenchmarkOneServiceOf10kAdded(b *testing.B) {
+	in := manyServices(10000)
+	in = shuffle(in, rand.New(rand.NewPCG(1, 1)))
+	_, memory := Parse(in, Memory{})
+	all, one := in.Services, in.Services[:9999]
+	for i := 0; b.Loop(); i++ {
+		in.Services = [][]*corev1.Service{one, all}[i%2]
+		_, memory = Parse(in, memory)
+	}
+}
