@@ -41,7 +41,7 @@ func parse(args []string, lookup func(string) (string, bool), version string) (*
 	}
 	flags := pflag.NewFlagSet(name, pflag.ContinueOnError)
 	s.Add(flags, daemon.Defaults{HTTPAddress: ":9473", MetricsAddress: ":9472"})
-	flags.StringVar(&s.lease, "lease", name, "`name` of the Lease by which replicas agree who leads")
+	flags.StringVar(&s.lease, "leader-election-id", name, "`name` of the Lease by which replicas agree who leads")
 	flags.StringVar(&s.identity, "identity", host, "`name` of this replica, different for each; by default that of the host, which in a Pod is the Pod's")
 	flags.StringVar(&s.gossipSecret, "gossip-secret", "herald-gossip", "`name` of the Secret for the speakers' gossip key, made when there is none")
 	flags.BoolVar(&s.ignoreExcludeLB, "ignore-exclude-lb", false, "give the value that the speakers have, so that conditions explain what they do")
@@ -49,6 +49,9 @@ func parse(args []string, lookup func(string) (string, bool), version string) (*
 }
 
 func run(ctx context.Context) error {
+	if len(os.Args) > 1 && os.Args[1] == "crds" {
+		return crds(ctx, os.Args[2:], os.Stdout)
+	}
 	v := daemon.Version(version)
 	s, err := parse(os.Args[1:], os.LookupEnv, v)
 	if err != nil {
