@@ -62,7 +62,6 @@ func (s *session) Run(ctx context.Context) {
 			}
 			return
 		}
-		s.failed(up, err)
 		s.pause(ctx, began, up, err)
 	}
 }
@@ -72,8 +71,11 @@ type unconnected struct{ words string }
 
 func (e *unconnected) Error() string { return e.words }
 
-// failed reports the end of an attempt; the same failure again is not news.
-func (s *session) failed(up time.Time, err error) {
+// failed reports the end of an attempt, unless it is we who end it; the same failure again is not news.
+func (s *session) failed(ctx context.Context, up time.Time, err error) {
+	if ctx.Err() != nil {
+		return
+	}
 	state := bgp.Idle
 	var down *unconnected
 	if errors.As(err, &down) {
@@ -135,17 +137,19 @@ func (s *session) attempt(ctx context.Context) (time.Time, error) {
 	s.board.enter(bgp.Connect)
 	conn, err := s.dial(ctx, s.Neighbor)
 	if err != nil {
-		return time.Time{}, &unconnected{dialTrouble(s.Neighbor, err)}
+		err = &unconnected{dialTrouble(s.Neighbor, err)}
+		s.failed(ctx, time.Time{}, err)
+		return time.Time{}, err
 	}
 	l := &link{session: s, wire: newWire(conn)}
 	defer l.wire.close()
 	t, err := l.handshake(ctx)
 	if err != nil {
-		return time.Time{}, l.part(ctx, err)
+		return time.Time{}, l.part(ctx, time.Time{}, err)
 	}
 	l.terms = t
 	up := time.Now()
-	return up, l.part(ctx, l.hold(ctx))
+	return up, l.part(ctx, up, l.hold(ctx))
 }
 
 // link is a connection that a session stands on, or tries to.
@@ -157,8 +161,9 @@ type link struct {
 	sent  map[netip.Prefix]bgp.Attributes // what the peer was told
 }
 
-// part says goodbye as fits the error, and returns the error in an operator's words.
-func (l *link) part(ctx context.Context, err error) error {
+// part reports the end, says goodbye as fits the error, and returns the error.
+func (l *link) part(ctx context.Context, up time.Time, err error) error {
+	l.failed(ctx, up, err) // first: a peer that is gone takes a while to say goodbye to
 	var f *fault
 	switch {
 	case ctx.Err() != nil:
