@@ -106,14 +106,14 @@ func startRun(ctx context.Context, r *Responder) <-chan error {
 	return done
 }
 
-func (b *bench) set(t *testing.T, addrs ...netip.Addr) {
+func (b *bench) set(t testing.TB, addrs ...netip.Addr) {
 	t.Helper()
 	if err := b.r.Set(frame.NewAnswers(b.mac, addrs)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func packet(t testing.TB, to net.HardwareAddr, op arp.Operation, sha net.HardwareAddr, spa netip.Addr, tpa netip.Addr) []byte {
+func packetOf(t testing.TB, to net.HardwareAddr, op arp.Operation, sha net.HardwareAddr, spa netip.Addr, tpa netip.Addr) []byte {
 	t.Helper()
 	b, err := marshal(to, op, station{sha, spa}, station{noMAC, tpa})
 	if err != nil {
@@ -134,7 +134,7 @@ func show(b []byte) string {
 // until asks for the sentinel and returns what came before its answer.
 func (b *bench) until(t *testing.T) []string {
 	t.Helper()
-	b.Send(packet(t, ethernet.Broadcast, arp.OperationRequest, peerMAC, peer, sentinel))
+	b.Send(packetOf(t, ethernet.Broadcast, arp.OperationRequest, peerMAC, peer, sentinel))
 	end := fmt.Sprintf("to %v op 2: %v is at %v, for %v", peerMAC, sentinel, b.mac, peer)
 	got := []string{}
 	for {
@@ -162,21 +162,21 @@ func TestAnswers(t *testing.T) {
 		answer   bool
 		conflict bool
 	}{
-		{"broadcast request", func(b *bench) []byte { return packet(t, ethernet.Broadcast, request, peerMAC, peer, vip) }, true, false},
-		{"unicast request to us", func(b *bench) []byte { return packet(t, b.mac, request, peerMAC, peer, vip) }, true, false},
-		{"request to another station", func(b *bench) []byte { return packet(t, otherMAC, request, peerMAC, peer, vip) }, false, false},
-		{"request for an address that is not ours", func(b *bench) []byte { return packet(t, ethernet.Broadcast, request, peerMAC, peer, between) }, false, false},
-		{"probe", func(b *bench) []byte { return packet(t, ethernet.Broadcast, request, peerMAC, zero, vip) }, true, false},
-		{"reply to us", func(b *bench) []byte { return packet(t, b.mac, reply, peerMAC, peer, vip) }, false, false},
-		{"announcement as request", func(b *bench) []byte { return packet(t, ethernet.Broadcast, request, otherMAC, vip, vip) }, false, true},
-		{"announcement as reply", func(b *bench) []byte { return packet(t, ethernet.Broadcast, reply, otherMAC, vip, vip) }, false, true},
-		{"another uses our address to ask for a stranger", func(b *bench) []byte { return packet(t, ethernet.Broadcast, request, otherMAC, vip, peer) }, false, true},
-		{"own announcement heard on another interface", func(b *bench) []byte { return packet(t, ethernet.Broadcast, request, ownOther, vip, vip) }, false, false},
-		{"own request from another interface", func(b *bench) []byte { return packet(t, ethernet.Broadcast, request, ownOther, peer, vip) }, false, false},
-		{"announcement of a stranger's address", func(b *bench) []byte { return packet(t, ethernet.Broadcast, request, otherMAC, between, between) }, false, false},
-		{"unknown operation", func(b *bench) []byte { return packet(t, ethernet.Broadcast, 9, peerMAC, peer, vip) }, false, false},
-		{"sender without a MAC", func(b *bench) []byte { return packet(t, ethernet.Broadcast, request, noMAC, peer, vip) }, false, false},
-		{"cut short", func(b *bench) []byte { return packet(t, ethernet.Broadcast, request, peerMAC, peer, vip)[:40] }, false, false},
+		{"broadcast request", func(b *bench) []byte { return packetOf(t, ethernet.Broadcast, request, peerMAC, peer, vip) }, true, false},
+		{"unicast request to us", func(b *bench) []byte { return packetOf(t, b.mac, request, peerMAC, peer, vip) }, true, false},
+		{"request to another station", func(b *bench) []byte { return packetOf(t, otherMAC, request, peerMAC, peer, vip) }, false, false},
+		{"request for an address that is not ours", func(b *bench) []byte { return packetOf(t, ethernet.Broadcast, request, peerMAC, peer, between) }, false, false},
+		{"probe", func(b *bench) []byte { return packetOf(t, ethernet.Broadcast, request, peerMAC, zero, vip) }, true, false},
+		{"reply to us", func(b *bench) []byte { return packetOf(t, b.mac, reply, peerMAC, peer, vip) }, false, false},
+		{"announcement as request", func(b *bench) []byte { return packetOf(t, ethernet.Broadcast, request, otherMAC, vip, vip) }, false, true},
+		{"announcement as reply", func(b *bench) []byte { return packetOf(t, ethernet.Broadcast, reply, otherMAC, vip, vip) }, false, true},
+		{"another uses our address to ask for a stranger", func(b *bench) []byte { return packetOf(t, ethernet.Broadcast, request, otherMAC, vip, peer) }, false, true},
+		{"own announcement heard on another interface", func(b *bench) []byte { return packetOf(t, ethernet.Broadcast, request, ownOther, vip, vip) }, false, false},
+		{"own request from another interface", func(b *bench) []byte { return packetOf(t, ethernet.Broadcast, request, ownOther, peer, vip) }, false, false},
+		{"announcement of a stranger's address", func(b *bench) []byte { return packetOf(t, ethernet.Broadcast, request, otherMAC, between, between) }, false, false},
+		{"unknown operation", func(b *bench) []byte { return packetOf(t, ethernet.Broadcast, 9, peerMAC, peer, vip) }, false, false},
+		{"sender without a MAC", func(b *bench) []byte { return packetOf(t, ethernet.Broadcast, request, noMAC, peer, vip) }, false, false},
+		{"cut short", func(b *bench) []byte { return packetOf(t, ethernet.Broadcast, request, peerMAC, peer, vip)[:40] }, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inWorlds(t, func(t *testing.T, b *bench) {
@@ -214,7 +214,7 @@ func TestAnswers(t *testing.T) {
 
 func TestReplacedSetAndMAC(t *testing.T) {
 	inWorlds(t, func(t *testing.T, b *bench) {
-		ask := func(a netip.Addr) { b.Send(packet(t, ethernet.Broadcast, arp.OperationRequest, peerMAC, peer, a)) }
+		ask := func(a netip.Addr) { b.Send(packetOf(t, ethernet.Broadcast, arp.OperationRequest, peerMAC, peer, a)) }
 		b.set(t, vip2, sentinel)
 		ask(vip)
 		ask(vip2)
@@ -257,7 +257,7 @@ func TestMalformedIsCounted(t *testing.T) {
 	b := &bench{heard: newHeard()}
 	worlds["memory"](t, b)
 	b.set(t, vip)
-	good := packet(t, ethernet.Broadcast, arp.OperationRequest, peerMAC, peer, vip)
+	good := packetOf(t, ethernet.Broadcast, arp.OperationRequest, peerMAC, peer, vip)
 	for i := range 4 { // hardware type, protocol type, lengths
 		bad := bytes.Clone(good)
 		bad[14+i+1] ^= 0x40
@@ -289,11 +289,11 @@ func TestRunEndsWithItsInterface(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add(packet(f, ethernet.Broadcast, arp.OperationRequest, peerMAC, peer, vip))
-	f.Add(packet(f, peerMAC, arp.OperationReply, peerMAC, vip, vip))
+	f.Add(packetOf(f, ethernet.Broadcast, arp.OperationRequest, peerMAC, peer, vip))
+	f.Add(packetOf(f, peerMAC, arp.OperationReply, peerMAC, vip, vip))
 	f.Add([]byte{})
 	f.Add(make([]byte, 60))
-	long := packet(f, ethernet.Broadcast, arp.OperationRequest, peerMAC, peer, vip)
+	long := packetOf(f, ethernet.Broadcast, arp.OperationRequest, peerMAC, peer, vip)
 	long[18], long[19] = 255, 255 // lengths that lie
 	f.Add(long)
 	f.Fuzz(func(t *testing.T, in []byte) {

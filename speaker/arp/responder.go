@@ -33,7 +33,7 @@ type Responder struct {
 	answers atomic.Pointer[frame.Answers]
 }
 
-// Open opens the socket of a responder that answers for nothing yet. Its caller must Run or Close it. Without CAP_NET_RAW the error is
+// Open opens the socket of a responder that answers for nothing yet. Its caller must Close it. Without CAP_NET_RAW the error is
 // fs.ErrPermission.
 func Open(opt Options) (*Responder, error) {
 	conn, err := frame.Listen(opt.Interface, unix.ETH_P_ARP)
@@ -58,11 +58,11 @@ func filter(spans []frame.Span) []bpf.Instruction {
 // Run answers until ctx ends (nil) or the socket fails. It closes the socket.
 func (r *Responder) Run(ctx context.Context) error { return frame.Serve(ctx, r.conn, r.handle) }
 
-// Close closes a responder that does not run.
-func (r *Responder) Close() error { return r.conn.Close() }
+// Close closes the socket.
+func (r *Responder) Close() error { return frame.Close(r.conn) }
 
 // Set replaces what is answered, at once: the kernel lets frames about new addresses through before, so the first is not lost.
-// On an error addresses that are new may not be answered yet; those that are gone are not answered any more in any case.
+// On an error no new address is sure to be answered; those that are gone are not answered any more in any case.
 func (r *Responder) Set(a *frame.Answers) error {
 	err := r.gate.Admit(a.Addrs())
 	r.answers.Store(a)

@@ -6,9 +6,9 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/mdlayher/ndp"
 	"golang.org/x/sys/unix"
 
+	"github.com/heraldlb/herald/speaker/l2/frame"
 	"github.com/heraldlb/herald/speaker/reconcile"
 )
 
@@ -39,17 +39,29 @@ func newGroups(index int) *groups {
 }
 
 // set joins the groups of the addresses that are not joined yet and leaves those of no address any more. Several addresses may share a
-// group. On an error the other groups are joined nevertheless.
+// group. When a group cannot be joined the others are all the same, and the error is a *frame.Unanswered with its addresses.
 func (g *groups) set(addrs []netip.Addr) error {
 	desired := make(map[netip.Addr]struct{}, len(addrs))
 	for _, a := range addrs {
-		group, err := ndp.SolicitedNodeMulticast(a)
-		if err != nil {
-			return fmt.Errorf("group of %v: %w", a, err)
-		}
-		desired[group] = struct{}{}
+		desired[groupOf(a)] = struct{}{}
 	}
-	return g.state.Apply(time.Time{}, desired, g.step).Err()
+	err := g.state.Apply(time.Time{}, desired, g.step).Err()
+	if err == nil {
+		return nil
+	}
+	missing := map[netip.Addr]struct{}{}
+	for _, a := range addrs {
+		if _, ok := g.state.Get(groupOf(a)); !ok {
+			missing[a] = struct{}{}
+		}
+	}
+	return &frame.Unanswered{Addrs: missing, Err: err}
+}
+
+// groupOf returns the solicited-node group of an address (RFC 4291 section 2.7.1).
+func groupOf(a netip.Addr) netip.Addr {
+	b := a.As16()
+	return netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 11: 0x01, 12: 0xff, 13: b[13], 14: b[14], 15: b[15]})
 }
 
 func (g *groups) step(s reconcile.Step[netip.Addr, struct{}]) error {

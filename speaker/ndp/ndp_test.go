@@ -123,15 +123,6 @@ func (b *bench) set(t *testing.T, addrs ...netip.Addr) {
 	}
 }
 
-func groupOf(t testing.TB, a netip.Addr) netip.Addr {
-	t.Helper()
-	g, err := ndp.SolicitedNodeMulticast(a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return g
-}
-
 // ns builds a solicitation from src to a group (to nil) or a station; option is the source link-layer address, nil for none.
 func ns(t testing.TB, to net.HardwareAddr, from net.HardwareAddr, src, target netip.Addr, option net.HardwareAddr) []byte {
 	t.Helper()
@@ -141,7 +132,7 @@ func ns(t testing.TB, to net.HardwareAddr, from net.HardwareAddr, src, target ne
 	}
 	dst := target
 	if to == nil {
-		dst = groupOf(t, target)
+		dst = groupOf(target)
 		to = multicastMAC(dst)
 	}
 	return build(t, to, from, src, dst, body)

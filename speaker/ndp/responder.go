@@ -75,20 +75,19 @@ func (r *Responder) Run(ctx context.Context) error { return frame.Serve(ctx, r.c
 
 // Close closes the sockets and ends the group memberships.
 func (r *Responder) Close() error {
-	err := r.conn.Close()
-	if errors.Is(err, net.ErrClosed) {
-		err = nil // Run was quicker
-	}
-	return errors.Join(err, r.groups.close())
+	return errors.Join(frame.Close(r.conn), r.groups.close())
 }
 
 // Set replaces what is answered. Addresses that are gone are not answered any more, at once and in any case; solicitations for new ones
-// reach us when their groups are joined, which is done before Set returns. On an error some of them are not; the others are answered.
+// reach us when their groups are joined, which is done before Set returns. A *frame.Unanswered names those for which it failed; with any
+// other error no new address is sure to be answered.
 func (r *Responder) Set(a *frame.Answers) error {
-	addrs := a.Addrs()
-	err := r.gate.Admit(addrs)
+	err := r.gate.Admit(a.Addrs())
 	r.answers.Store(a)
-	return errors.Join(err, r.groups.set(addrs))
+	if err != nil {
+		return err
+	}
+	return r.groups.set(a.Addrs())
 }
 
 // Announce tells everyone on the segment that the address is here, if it is answered for (RFC 4861 section 7.2.6).

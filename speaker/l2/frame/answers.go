@@ -3,40 +3,56 @@
 package frame
 
 import (
-	"maps"
+	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"sync/atomic"
 )
 
 // Answers is what a responder answers: an immutable set of addresses and the MAC that the replies carry.
 type Answers struct {
 	mac   net.HardwareAddr
-	addrs map[netip.Addr]struct{}
+	addrs []netip.Addr
+	set   map[netip.Addr]struct{}
 }
 
-// NewAnswers returns the set of the given addresses, answered with mac.
+// NewAnswers returns the set of the given addresses, answered with mac. The slices must not be changed afterwards.
 func NewAnswers(mac net.HardwareAddr, addrs []netip.Addr) *Answers {
 	set := make(map[netip.Addr]struct{}, len(addrs))
 	for _, a := range addrs {
 		set[a] = struct{}{}
 	}
-	return &Answers{mac: slices.Clone(mac), addrs: set}
+	return &Answers{mac: mac, addrs: addrs, set: set}
 }
 
 // Has reports whether the address is answered for.
 func (a *Answers) Has(addr netip.Addr) bool {
-	_, ok := a.addrs[addr]
+	_, ok := a.set[addr]
 	return ok
 }
 
 // MAC returns the MAC that replies carry. The caller must not change it.
 func (a *Answers) MAC() net.HardwareAddr { return a.mac }
 
-// Addrs returns the addresses, sorted.
-func (a *Answers) Addrs() []netip.Addr {
-	return slices.SortedFunc(maps.Keys(a.addrs), netip.Addr.Compare)
+// Addrs returns the addresses in the order they were given. The caller must not change them.
+func (a *Answers) Addrs() []netip.Addr { return a.addrs }
+
+// Unanswered is the error of a responder that could take up some addresses but not these.
+type Unanswered struct {
+	Addrs map[netip.Addr]struct{}
+	Err   error
+}
+
+// Error says why, and for how many addresses.
+func (u *Unanswered) Error() string { return fmt.Sprintf("%d addresses: %v", len(u.Addrs), u.Err) }
+
+// Unwrap returns the cause.
+func (u *Unanswered) Unwrap() error { return u.Err }
+
+// Has reports whether the address is one of them.
+func (u *Unanswered) Has(a netip.Addr) bool {
+	_, ok := u.Addrs[a]
+	return ok
 }
 
 // Counters count what one responder saw and did. They are read while they are being written.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 
 	"github.com/mdlayher/packet"
@@ -56,6 +57,14 @@ func Serve(ctx context.Context, conn Conn, handle func(frame []byte)) error {
 		}
 		handle(buf[:n])
 	}
+}
+
+// Close closes a socket that may be closed already.
+func Close(conn Conn) error {
+	if err := conn.Close(); err != nil && !errors.Is(err, fs.ErrClosed) && !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // Send sends one frame. The link-layer destination is read from the frame itself.

@@ -1,0 +1,312 @@
+package l2
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/heraldlb/herald/config"
+	"github.com/heraldlb/herald/speaker/l2/frame"
+	"github.com/heraldlb/herald/speaker/reconcile"
+)
+
+// owner is the state of one Run; its goroutine alone touches it, but for what endpoints share by atomic values and channels.
+type owner struct {
+	*Reconciler
+	wants     map[key]want // what the endpoints were told last
+	endpoints map[key]*endpoint
+	ending    map[*endpoint]struct{} // told to stop, not stopped yet
+	counters  map[key]*frame.Counters
+	conflicts map[conflictKey]Conflict
+	published time.Time // when conflicts were published last
+	stale     bool      // claims have been heard since
+	refused   bool      // the lack of CAP_NET_RAW has been logged
+
+	own   atomic.Pointer[map[[6]byte]struct{}] // MACs of this node
+	dirty chan struct{}                        // an endpoint's status changed
+	heard chan claim
+	wg    sync.WaitGroup
+}
+
+type conflictKey struct {
+	addr netip.Addr
+	name string
+}
+
+// claim is a frame in which a foreign MAC claims an address of ours.
+type claim struct {
+	conflictKey
+	mac string
+}
+
+// conflictMemory is how long a conflict is remembered after the last claim: two refreshes, to which a rival is likely to object.
+const conflictMemory = 2*refresh + time.Second
+
+// Run answers for what Set says until ctx ends.
+func (r *Reconciler) Run(ctx context.Context) error {
+	o := &owner{
+		Reconciler: r,
+		endpoints:  map[key]*endpoint{},
+		ending:     map[*endpoint]struct{}{},
+		counters:   map[key]*frame.Counters{},
+		conflicts:  map[conflictKey]Conflict{},
+		dirty:      make(chan struct{}, 1),
+		heard:      make(chan claim, 64),
+	}
+	o.own.Store(&map[[6]byte]struct{}{})
+	defer o.wg.Wait()
+	for {
+		var expire <-chan time.Time
+		if next := o.nextLook(); !next.IsZero() {
+			expire = time.After(time.Until(next))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.inbox.poke:
+			m := r.inbox.take()
+			if m.wish != nil {
+				o.apply(ctx, m.wish)
+			}
+			o.announce(m.announce)
+		case <-o.dirty:
+			o.collect()
+		case c := <-o.heard:
+			o.take(c, time.Now())
+		case <-expire:
+			o.expire(time.Now())
+		}
+	}
+}
+
+// apply brings the endpoints in line with a wish.
+func (o *owner) apply(ctx context.Context, w *wish) {
+	o.know(w.links)
+	wants := w.wants()
+	for _, step := range rules().Diff(o.wants, wants) {
+		switch step.Kind {
+		case reconcile.Remove:
+			e := o.endpoints[step.Key]
+			delete(o.endpoints, step.Key)
+			o.ending[e] = struct{}{}
+			e.stop()
+		case reconcile.Change:
+			o.endpoints[step.Key].tell(step.New)
+		case reconcile.Add:
+			o.endpoints[step.Key] = o.start(ctx, step.Key, step.New)
+		}
+	}
+	o.wants = wants
+	o.prune()
+}
+
+// know takes down the MACs of this node, and forgets the counts of interfaces that are gone.
+func (o *owner) know(links []config.Interface) {
+	macs, names := map[[6]byte]struct{}{}, map[string]bool{}
+	for _, l := range links {
+		names[l.Name] = true
+		if mac, err := net.ParseMAC(l.MAC); err == nil && len(mac) == 6 {
+			macs[[6]byte(mac)] = struct{}{}
+		}
+	}
+	o.own.Store(&macs)
+	before := len(o.counters)
+	maps.DeleteFunc(o.counters, func(k key, _ *frame.Counters) bool { return !names[k.name] })
+	if len(o.counters) != before {
+		o.publishCounts()
+	}
+}
+
+func (o *owner) isOwn(mac net.HardwareAddr) bool {
+	if len(mac) != 6 {
+		return false
+	}
+	_, ok := (*o.own.Load())[[6]byte(mac)]
+	return ok
+}
+
+func (o *owner) start(ctx context.Context, k key, v want) *endpoint {
+	countKey := key{name: k.name, protocol: k.protocol}
+	c := o.counters[countKey]
+	if c == nil {
+		c = &frame.Counters{}
+		o.counters[countKey] = c
+		o.publishCounts()
+	}
+	heard := func(addr netip.Addr, mac net.HardwareAddr) {
+		select {
+		case o.heard <- claim{conflictKey{addr, k.name}, mac.String()}:
+		default: // a flood of claims: what matters of it is known already, and it is counted
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	e := &endpoint{
+		key:   k,
+		stop:  cancel,
+		poke:  make(chan struct{}, 1),
+		dirty: o.dirty,
+		open: func(ifi config.Interface) (responder, error) {
+			return o.open[k.protocol](ifi, c, heard, o.isOwn)
+		},
+	}
+	e.status.Store(&status{})
+	e.tell(v)
+	o.wg.Go(func() { e.run(ctx) })
+	return e
+}
+
+func (o *owner) publishCounts() {
+	var out []counted
+	for _, k := range slices.SortedFunc(maps.Keys(o.counters), compareKeys) {
+		out = append(out, counted{k.name, k.protocol, o.counters[k]})
+	}
+	o.counts.Store(&out)
+}
+
+func compareKeys(a, b key) int {
+	return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.index, b.index), cmp.Compare(a.protocol, b.protocol))
+}
+
+func (o *owner) announce(addrs []netip.Addr) {
+	if len(addrs) == 0 {
+		return
+	}
+	for _, e := range o.endpoints {
+		e.again(addrs)
+	}
+}
+
+// collect publishes what the endpoints do now, and logs what went wrong with them once.
+func (o *owner) collect() {
+	out := []config.L2Holding{}
+	add := func(e *endpoint) *status {
+		s := e.status.Load()
+		for a, since := range s.held {
+			out = append(out, config.L2Holding{Address: a, Interface: e.key.name, Since: since})
+		}
+		return s
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(o.endpoints), compareKeys) {
+		e := o.endpoints[k]
+		o.report(e, add(e))
+	}
+	for e := range o.ending {
+		if add(e).done {
+			delete(o.ending, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b config.L2Holding) int {
+		return cmp.Or(a.Address.Compare(b.Address), cmp.Compare(a.Interface, b.Interface), a.Since.Compare(b.Since))
+	})
+	out = slices.CompactFunc(out, func(a, b config.L2Holding) bool { return a.Address == b.Address && a.Interface == b.Interface })
+	if !slices.Equal(out, o.Actual()) {
+		o.actual.Store(&out)
+		signal(o.changed)
+	}
+}
+
+// report logs the trouble of an endpoint when it is new, and its end.
+func (o *owner) report(e *endpoint, s *status) {
+	text := ""
+	if s.err != nil {
+		text = s.err.Error()
+	}
+	if text == e.logged {
+		return
+	}
+	e.logged = text
+	switch {
+	case s.err == nil:
+		o.refused = false
+		o.log.Info("answering on the interface again", "interface", e.key.name, "protocol", e.key.protocol)
+	case errors.Is(s.err, fs.ErrPermission):
+		if !o.refused {
+			o.refused = true
+			o.log.Error("cannot answer for addresses: packet sockets are not permitted; add the capability NET_RAW to the speaker's securityContext",
+				"interface", e.key.name, "error", s.err)
+		}
+	default:
+		o.log.Warn("cannot answer on the interface; trying again", "interface", e.key.name, "protocol", e.key.protocol, "error", s.err)
+	}
+}
+
+// take takes a claim down. One of a new rival is published at once, repeated ones once a second.
+func (o *owner) take(c claim, now time.Time) {
+	if !o.wantsAddr(c.conflictKey) { // let go in the meantime
+		return
+	}
+	known, ok := o.conflicts[c.conflictKey]
+	if !ok {
+		known = Conflict{Addr: c.addr, Interface: c.name, First: now}
+		o.log.Warn("another station claims an address that is answered for here", "address", c.addr, "interface", c.name, "mac", c.mac)
+	}
+	known.MAC, known.Last = c.mac, now
+	known.Count++
+	o.conflicts[c.conflictKey] = known
+	o.stale = true
+	if !ok {
+		o.publishConflicts(now)
+	}
+}
+
+func (o *owner) wantsAddr(k conflictKey) bool {
+	for wk, v := range o.wants {
+		if wk.name == k.name {
+			if _, ok := slices.BinarySearchFunc(v.addrs, k.addr, netip.Addr.Compare); ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// nextLook returns when conflicts are to be published again or forgotten; zero when there are none.
+func (o *owner) nextLook() time.Time {
+	var next time.Time
+	if o.stale {
+		next = o.published.Add(time.Second)
+	}
+	for _, c := range o.conflicts {
+		if t := c.Last.Add(conflictMemory); next.IsZero() || t.Before(next) {
+			next = t
+		}
+	}
+	return next
+}
+
+func (o *owner) expire(now time.Time) {
+	o.forget(now, func(_ conflictKey, c Conflict) bool { return !now.Before(c.Last.Add(conflictMemory)) })
+	if o.stale && now.Sub(o.published) >= time.Second {
+		o.publishConflicts(now)
+	}
+}
+
+// prune forgets the conflicts of addresses that are not answered for any more.
+func (o *owner) prune() {
+	o.forget(time.Now(), func(k conflictKey, _ Conflict) bool { return !o.wantsAddr(k) })
+}
+
+func (o *owner) forget(now time.Time, over func(conflictKey, Conflict) bool) {
+	before := len(o.conflicts)
+	maps.DeleteFunc(o.conflicts, over)
+	if len(o.conflicts) != before {
+		o.publishConflicts(now)
+	}
+}
+
+func (o *owner) publishConflicts(now time.Time) {
+	out := slices.SortedFunc(maps.Values(o.conflicts), func(a, b Conflict) int {
+		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Interface, b.Interface))
+	})
+	o.clashes.Store(&out)
+	o.published, o.stale = now, false
+	signal(o.changed)
+}

@@ -1,0 +1,224 @@
+package l2
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/heraldlb/herald/config"
+	"github.com/heraldlb/herald/speaker/decide"
+	"github.com/heraldlb/herald/speaker/l2/nettest"
+)
+
+// runReal runs a reconciler on real interfaces until the test ends.
+func runReal(t testing.TB) *Reconciler {
+	t.Helper()
+	r := New(Options{Log: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return r
+}
+
+// awaitHeld waits until exactly n addresses are answered for.
+func awaitHeld(t testing.TB, r *Reconciler, n int) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for len(r.Actual()) != n {
+		select {
+		case <-r.Changed():
+		case <-deadline:
+			t.Fatalf("still %d addresses, want %d", len(r.Actual()), n)
+		}
+	}
+}
+
+// kernelClient is another network namespace on the segment, with the kernel's own ARP and NDP.
+type kernelClient struct {
+	t  *testing.T
+	do func(func())
+}
+
+func newKernelClient(t *testing.T, name string, addrs ...string) *kernelClient {
+	c := &kernelClient{t: t, do: nettest.Elsewhere(t, name)}
+	c.do(func() {
+		for _, s := range addrs {
+			a, err := netlink.ParseAddr(s)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			a.Flags = unix.IFA_F_NODAD
+			link, err := netlink.LinkByName(name)
+			if err == nil {
+				err = netlink.AddrAdd(link, a)
+			}
+			if err == nil {
+				err = netlink.LinkSetUp(link)
+			}
+			if err != nil {
+				t.Errorf("client address %s: %v", s, err)
+			}
+		}
+	})
+	return c
+}
+
+// awaitNeighbour waits until the client's kernel has the MAC for the address; ask has it look for it.
+func (c *kernelClient) awaitNeighbour(what string, addr netip.Addr, mac string, ask bool) {
+	c.t.Helper()
+	got := ""
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range 1000 {
+		c.do(func() {
+			if ask {
+				if conn, err := net.Dial("udp", netip.AddrPortFrom(addr, 9).String()); err == nil {
+					conn.Write([]byte("?"))
+					conn.Close()
+				}
+			}
+			got = neighbour(addr)
+		})
+		if got == mac {
+			return
+		}
+		<-tick.C
+	}
+	c.t.Errorf("%s: the client has %q for %v, want %s", what, got, addr, mac)
+}
+
+func neighbour(addr netip.Addr) string {
+	list, err := netlink.NeighList(0, netlink.FAMILY_ALL)
+	if err != nil {
+		return err.Error()
+	}
+	for _, n := range list {
+		if a, ok := netip.AddrFromSlice(n.IP); ok && a.Unmap() == addr {
+			return n.HardwareAddr.String()
+		}
+	}
+	return ""
+}
+
+// Clients are kernels: they must believe our answers, and our announcements when the MAC changes.
+func TestKernelBelievesUs(t *testing.T) {
+	near, far := nettest.Veth(t, "near0", "far0")
+	client := newKernelClient(t, far.Name, "192.0.2.100/24", "2001:db8::100/64")
+	vip4, vip6 := netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10")
+	desired := []decide.L2Address{{Addr: vip4, Interfaces: []string{"near0"}}, {Addr: vip6, Interfaces: []string{"near0"}}}
+	r := runReal(t)
+	r.Set(desired, []config.Interface{near})
+	client.awaitNeighbour("ARP", vip4, near.MAC, true)
+	client.awaitNeighbour("NDP", vip6, near.MAC, true)
+
+	moved := net.HardwareAddr{2, 0, 0, 0, 0, 0x77}
+	if err := netlink.LinkSetHardwareAddr(nettest.Link(t, "near0"), moved); err != nil {
+		t.Fatal(err)
+	}
+	near.MAC = moved.String()
+	r.Set(desired, []config.Interface{near})
+	client.awaitNeighbour("gratuitous ARP", vip4, near.MAC, false)
+	client.awaitNeighbour("unsolicited NA", vip6, near.MAC, false)
+	if c := r.Conflicts(); len(c) != 0 {
+		t.Errorf("conflicts with nobody: %v", c)
+	}
+	for _, c := range r.Counts() {
+		if c.Requests == 0 || c.Replies != c.Requests || c.Gratuitous == 0 || c.SendErrors > 0 {
+			t.Errorf("counts %+v", c)
+		}
+	}
+}
+
+// A kernel that takes an address of ours is heard.
+func TestKernelConflict(t *testing.T) {
+	near, far := nettest.Veth(t, "near0", "far0")
+	vip4, vip6 := netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10")
+	r := runReal(t)
+	r.Set([]decide.L2Address{{Addr: vip4, Interfaces: []string{"near0"}}, {Addr: vip6, Interfaces: []string{"near0"}}}, []config.Interface{near})
+	awaitHeld(t, r, 2)
+	client := newKernelClient(t, far.Name, "192.0.2.10/24", "2001:db8::10/64")
+	client.do(func() { // it asks for others in the name of our addresses
+		for _, to := range []string{"192.0.2.99:9", "[2001:db8::99]:9"} {
+			if conn, err := net.Dial("udp", to); err != nil {
+				t.Error(err)
+			} else {
+				conn.Write([]byte("?"))
+				conn.Close()
+			}
+		}
+	})
+	deadline := time.After(20 * time.Second)
+	for len(r.Conflicts()) < 2 {
+		select {
+		case <-r.Changed():
+		case <-deadline:
+			t.Fatalf("conflicts %v, want both addresses", r.Conflicts())
+		}
+	}
+	for _, c := range r.Conflicts() {
+		if c.MAC != far.MAC || c.Interface != "near0" {
+			t.Errorf("conflict %+v, want one with %s", c, far.MAC)
+		}
+	}
+}
+
+// An interface that goes and comes back, with another index, is answered on again.
+func TestInterfaceComesBack(t *testing.T) {
+	near, _ := nettest.Veth(t, "near0", "far0")
+	desired := []decide.L2Address{{Addr: netip.MustParseAddr("192.0.2.10"), Interfaces: []string{"near0"}}, {Addr: netip.MustParseAddr("2001:db8::10"), Interfaces: []string{"near0"}}}
+	r := runReal(t)
+	r.Set(desired, []config.Interface{near})
+	awaitHeld(t, r, 2)
+	nettest.Remove(t, "near0")
+	awaitHeld(t, r, 0) // it finds out by itself
+	near, _ = nettest.Veth(t, "near0", "far0")
+	r.Set(desired, []config.Interface{near})
+	awaitHeld(t, r, 2)
+}
+
+// BenchmarkSetToAnswering measures from Set until the new address is answered, among n others.
+func BenchmarkSetToAnswering(b *testing.B) {
+	for _, n := range []int{0, 300, 3000, 10_000} {
+		for _, family := range []string{"ARP", "NDP"} {
+			b.Run(fmt.Sprint(family, "/", n), func(b *testing.B) { benchSet(b, n, family == "NDP") })
+		}
+	}
+}
+
+func benchSet(b *testing.B, n int, six bool) {
+	near, _ := nettest.Veth(b, "near0", "far0")
+	r := runReal(b)
+	links := []config.Interface{near}
+	var desired []decide.L2Address
+	for i := range n + 1 {
+		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		if six {
+			a = netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)})
+		}
+		desired = append(desired, decide.L2Address{Addr: a, Interfaces: []string{"near0"}})
+	}
+	r.Set(desired[:n], links)
+	awaitHeld(b, r, n)
+	for b.Loop() {
+		r.Set(desired, links)
+		awaitHeld(b, r, n+1)
+		b.StopTimer()
+		r.Set(desired[:n], links)
+		awaitHeld(b, r, n)
+		b.StartTimer()
+	}
+}
