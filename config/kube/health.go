@@ -1,41 +1,52 @@
 package kube
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
+
+// gathering is how long troubles are collected before they are told: what is wrong with one resource is usually wrong with others a
+// moment later, and belongs in the same line.
+const gathering = time.Second
 
 // trouble is what kind of failure keeps a resource from being watched.
 type trouble uint8
 
 const (
 	none         trouble = iota
-	passing              // normal in the life of a watch; says nothing about the next one
 	missing              // the API server does not know the resource
 	forbidden            // we may not read it
 	unauthorized         // it does not know us
 	unreachable          // it does not answer, or answers that it cannot
+	passing              // normal in the life of a watch; says nothing about the next one
 )
 
-// health knows which resources are being watched and logs only when that changes: once for each resource that is refused, once for all
-// when the API server cannot be reached.
+// health knows which resources are being watched, and tells when that changes: in one line for each kind of trouble, with what to do.
 type health struct {
-	log *slog.Logger
+	log  *slog.Logger
+	wake chan struct{} // capacity 1
 
-	mu   sync.Mutex
-	bad  map[string]trouble
-	last map[string]error
+	mu  sync.Mutex
+	bad map[string]failure
+}
+
+type failure struct {
+	kind trouble
+	err  error
 }
 
 func newHealth(log *slog.Logger) *health {
-	return &health{log: log, bad: make(map[string]trouble), last: make(map[string]error)}
+	return &health{log: log, wake: make(chan struct{}, 1), bad: make(map[string]failure)}
 }
 
 // report takes in the outcome of one list or watch request.
@@ -45,58 +56,116 @@ func (h *health) report(resource string, err error) {
 		return
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	was, cutOff := h.bad[resource], h.count(unreachable) > 0
+	was := h.bad[resource].kind
 	if kind == none {
 		delete(h.bad, resource)
-		delete(h.last, resource)
 	} else {
-		h.bad[resource] = kind
-		h.last[resource] = err
+		h.bad[resource] = failure{kind, err}
 	}
+	h.mu.Unlock()
 	if kind == was {
 		return
 	}
-	switch kind {
-	case missing:
-		h.log.Error("the API server does not know this resource; install Herald's CRDs (the chart's crds.install, or the files in config/crd); trying on",
-			"resource", resource)
-	case forbidden:
-		h.log.Error("not allowed to read this resource; grant list and watch to this ServiceAccount (the chart's ClusterRole does); trying on",
-			"resource", resource, "err", err)
-	case unauthorized:
-		h.log.Error("the API server refuses our credentials; check the ServiceAccount token or the kubeconfig; trying on", "resource", resource, "err", err)
-	case unreachable:
-		if !cutOff {
-			h.log.Error("API server unreachable; what is in force stays in force; trying on", "err", err)
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run tells of changes until ctx ends.
+func (h *health) run(ctx context.Context) {
+	told := make(map[string]failure)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.wake:
 		}
-	case none:
-		if was != unreachable {
-			h.log.Info("resource can be read again", "resource", resource)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(gathering):
+		}
+		now := h.now()
+		h.tell(told, now)
+		told = now
+	}
+}
+
+func (h *health) now() map[string]failure {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.bad)
+}
+
+// tell logs the difference between two states.
+func (h *health) tell(before, now map[string]failure) {
+	for kind := missing; kind <= unreachable; kind++ {
+		fresh, err := newIn(before, now, kind)
+		if len(fresh) == 0 || kind == unreachable && has(before, unreachable) {
+			continue
+		}
+		h.log.Error(kind.advice(), "resources", strings.Join(fresh, ","), "err", err)
+	}
+	var well []string
+	for resource, f := range before {
+		if _, bad := now[resource]; !bad && f.kind != unreachable {
+			well = append(well, resource)
 		}
 	}
-	if cutOff && h.count(unreachable) == 0 {
+	if len(well) > 0 {
+		slices.Sort(well)
+		h.log.Info("can be read again", "resources", strings.Join(well, ","))
+	}
+	if has(before, unreachable) && !has(now, unreachable) {
 		h.log.Info("API server reachable again")
 	}
 }
 
-func (h *health) count(kind trouble) int {
-	n := 0
-	for _, k := range h.bad {
-		if k == kind {
-			n++
+// newIn returns the resources that have a trouble now and had not before, sorted, and the error of the first.
+func newIn(before, now map[string]failure, kind trouble) ([]string, error) {
+	var fresh []string
+	for resource, f := range now {
+		if f.kind == kind && before[resource].kind != kind {
+			fresh = append(fresh, resource)
 		}
 	}
-	return n
+	if len(fresh) == 0 {
+		return nil, nil
+	}
+	slices.Sort(fresh)
+	return fresh, now[fresh[0]].err
+}
+
+func has(state map[string]failure, kind trouble) bool {
+	for _, f := range state {
+		if f.kind == kind {
+			return true
+		}
+	}
+	return false
+}
+
+func (t trouble) advice() string {
+	switch t {
+	case missing:
+		return "the API server does not know these resources; install Herald's CRDs (chart value crds.install, or the files in config/crd); trying on"
+	case forbidden:
+		return "not allowed to read these resources; grant list and watch to this ServiceAccount (the chart's RBAC does); trying on"
+	case unauthorized:
+		return "the API server refuses our credentials; check the ServiceAccount token or the kubeconfig; trying on"
+	case unreachable:
+		return "API server unreachable; what is in force stays in force; trying on"
+	}
+	return ""
 }
 
 // err returns what is wrong now, nil when every resource is being watched.
 func (h *health) err() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	now := h.now()
 	var errs []error
-	for _, resource := range slices.Sorted(maps.Keys(h.last)) {
-		errs = append(errs, fmt.Errorf("%s: %w", resource, h.last[resource]))
+	for _, resource := range slices.Sorted(maps.Keys(now)) {
+		errs = append(errs, fmt.Errorf("%s: %w", resource, now[resource].err))
 	}
 	return errors.Join(errs...)
 }

@@ -23,7 +23,8 @@ func clientLog(log *slog.Logger) klog.Logger {
 	return logr.FromSlogHandler(quiet{log.Handler()})
 }
 
-// quiet is a handler that takes every record for one of level debug.
+// quiet is a handler that takes every record for one of level debug. It asks whether that is wanted in Handle, too: logr does not ask
+// before it logs an error.
 type quiet struct{ slog.Handler }
 
 func (q quiet) Enabled(ctx context.Context, _ slog.Level) bool {
@@ -31,6 +32,9 @@ func (q quiet) Enabled(ctx context.Context, _ slog.Level) bool {
 }
 
 func (q quiet) Handle(ctx context.Context, r slog.Record) error {
+	if !q.Enabled(ctx, r.Level) {
+		return nil
+	}
 	r.Level = slog.LevelDebug
 	return q.Handler.Handle(ctx, r)
 }

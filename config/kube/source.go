@@ -110,6 +110,7 @@ func (s *Source) Run(ctx context.Context) error {
 	for _, f := range s.feeds {
 		wg.Go(func() { f.run(ctx) })
 	}
+	wg.Go(func() { s.health.run(ctx) })
 	if s.opts.Role == Controller {
 		wg.Go(func() { s.left.run(ctx) })
 	}
