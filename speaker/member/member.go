@@ -1,0 +1,260 @@
+// Package member knows which speakers are alive and what each says of itself: interfaces, state, and the addresses it claims to answer
+// for. It finds failures by gossip (memberlist, tuned far below its defaults) and carries claims to all others at once.
+package member
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/heraldlb/herald/speaker/decide"
+)
+
+// View is an immutable picture of the speakers.
+type View struct {
+	Members []decide.Member // live ones whose own word was heard, this one included once it published; sorted by node
+	Claims  decide.Memory   // highest counter ever heard for each address, also of the dead
+	Known   int             // speakers that should be there, live or not, this one included
+	Alive   int             // speakers that the failure detector sees, this one included
+}
+
+// KeySize is the length of the gossip key in bytes (AES-256).
+const KeySize = 32
+
+// Options of a Member.
+type Options struct {
+	Node        string     // unique name of this speaker's node
+	BindAddress netip.Addr // address of the node that gossip uses, for listening and as seen by the others
+	Port        uint16     // UDP and TCP, the same on all nodes; 0 takes any (for tests)
+	Key         []byte     // KeySize bytes, the same for all speakers; without it nothing is sent or believed
+	Log         *slog.Logger
+}
+
+// Member takes part in the gossip. Make it with New, run it with Run.
+type Member struct {
+	opt     Options
+	changed chan struct{}
+	seeded  chan struct{} // wakes the joiner
+	unsent  chan struct{} // wakes the sender
+	dropped atomic.Uint64
+	pic     atomic.Pointer[View] // nil until gossip was tried
+
+	mu   sync.Mutex // guards what follows, up to told; held briefly, never while sending
+	book *book
+	ml   *memberlist.Memberlist
+	open bool            // gossip was tried: there is a view
+	asks map[string]bool // who asked for the own record
+	told stamp           // version of the own record that was told last
+
+	closing sync.RWMutex // held for reading while leaving, for writing while shutting down
+	queue   memberlist.TransmitLimitedQueue
+}
+
+// New returns a Member that does nothing until Run.
+func New(opt Options) *Member {
+	var run [8]byte
+	_, _ = rand.Read(run[:]) // never fails since Go 1.24
+	m := &Member{
+		opt:     opt,
+		changed: make(chan struct{}, 1),
+		seeded:  make(chan struct{}, 1),
+		unsent:  make(chan struct{}, 1),
+		book:    newBook(opt.Node, netip.AddrPortFrom(opt.BindAddress.Unmap(), opt.Port), binary.BigEndian.Uint64(run[:])),
+		asks:    map[string]bool{},
+	}
+	m.queue.RetransmitMult = 4
+	m.queue.NumNodes = m.alive
+	return m
+}
+
+// Changed tells, coalesced, that View may have changed.
+func (m *Member) Changed() <-chan struct{} { return m.changed }
+
+// View returns the present picture; nil until Run has opened gossip, or found that it cannot for now. The result must not be changed.
+func (m *Member) View() *View {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.open {
+		return nil
+	}
+	if m.book.dirty || m.pic.Load() == nil {
+		m.book.dirty = false
+		m.pic.Store(m.book.view())
+	}
+	return m.pic.Load()
+}
+
+// Dropped returns how many malformed messages were dropped.
+func (m *Member) Dropped() uint64 { return m.dropped.Load() }
+
+// Publish replaces what this speaker says of itself and tells the others at once. It never blocks. The member's Node is that of the Options.
+func (m *Member) Publish(self decide.Member) {
+	m.mu.Lock()
+	news := m.book.publish(self)
+	m.mu.Unlock()
+	if news {
+		poke(m.unsent)
+	}
+}
+
+// SetSeeds replaces the addresses where speakers should run, this one's own may be among them. Those that are no members are called on
+// again and again.
+func (m *Member) SetSeeds(seeds []netip.AddrPort) {
+	m.mu.Lock()
+	changed := m.book.seed(seeds)
+	m.mu.Unlock()
+	if changed {
+		poke(m.seeded)
+		poke(m.changed)
+	}
+}
+
+// Leave tells the others that this speaker stops for good, so that they need not find out. It waits until one was told, or for ctx. What
+// was published should be withdrawn before. Without Leave, the end of Run looks like a failure to the others.
+func (m *Member) Leave(ctx context.Context) error {
+	m.closing.RLock()
+	defer m.closing.RUnlock()
+	m.mu.Lock()
+	ml := m.ml
+	m.mu.Unlock()
+	if ml == nil {
+		return nil
+	}
+	wait := time.Second
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = max(time.Until(deadline), time.Millisecond)
+	}
+	if err := ml.Leave(wait); err != nil {
+		return fmt.Errorf("telling the other speakers that this one leaves: %w", err)
+	}
+	return nil
+}
+
+// Run takes part in the gossip until ctx ends. A port that is taken is reported and tried again; only a wrong key ends Run with an error.
+func (m *Member) Run(ctx context.Context) error {
+	if len(m.opt.Key) != KeySize {
+		return fmt.Errorf("the gossip key must have %d bytes, got %d: is the Secret of the gossip key there, and whole?",
+			KeySize, len(m.opt.Key))
+	}
+	ml := m.create(ctx)
+	if ml == nil {
+		return nil // ctx ended
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { m.join(ctx, ml); return nil })
+	g.Go(func() error { m.send(ctx, ml); return nil })
+	<-ctx.Done()
+	err := g.Wait()
+	m.closing.Lock()
+	defer m.closing.Unlock()
+	m.mu.Lock()
+	m.ml = nil
+	m.mu.Unlock()
+	if e := ml.Shutdown(); e != nil {
+		err = errors.Join(err, fmt.Errorf("shutting gossip down: %w", e))
+	}
+	return err
+}
+
+// How long to wait before a port that is taken is tried again.
+const (
+	firstRetry = 200 * time.Millisecond
+	lastRetry  = 5 * time.Second
+)
+
+// create opens gossip, and tries until it succeeds; nil when ctx ended first.
+func (m *Member) create(ctx context.Context) *memberlist.Memberlist {
+	said := ""
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		ml, err := memberlist.Create(m.config())
+		if err == nil {
+			m.mu.Lock()
+			m.ml, m.open = ml, true
+			m.mu.Unlock()
+			m.opt.Log.Info("gossip is open", "address", ml.LocalNode().Address())
+			poke(m.changed)
+			return ml
+		}
+		if text := m.explain(err); text != said {
+			said = text
+			m.opt.Log.Error(text, "error", err)
+		}
+		m.mu.Lock()
+		m.open = true // alone, but there is a view: the rest can work
+		m.mu.Unlock()
+		poke(m.changed)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// explain says what an operator can do about a failure to open gossip.
+func (m *Member) explain(err error) string {
+	where := netip.AddrPortFrom(m.opt.BindAddress, m.opt.Port)
+	switch text := err.Error(); {
+	case strings.Contains(text, "address already in use"):
+		return fmt.Sprintf("gossip port %d is taken on %s (TCP and UDP): end what uses it or choose another with --gossip-port; trying again",
+			m.opt.Port, m.opt.BindAddress)
+	case strings.Contains(text, "cannot assign requested address"):
+		return fmt.Sprintf("%s is not an address of this node: check --gossip-bind-address; trying again", m.opt.BindAddress)
+	}
+	return fmt.Sprintf("gossip cannot listen on %s; trying again", where)
+}
+
+// config returns memberlist's configuration.
+func (m *Member) config() *memberlist.Config {
+	m.mu.Lock()
+	speakers := m.book.view().Known
+	m.mu.Unlock()
+	p := profileFor(speakers)
+	c := memberlist.DefaultLANConfig()
+	c.Name = m.opt.Node
+	if m.opt.BindAddress.IsValid() {
+		c.BindAddr = m.opt.BindAddress.String()
+		if !m.opt.BindAddress.IsUnspecified() {
+			c.AdvertiseAddr = c.BindAddr
+		}
+	}
+	c.BindPort, c.AdvertisePort = int(m.opt.Port), int(m.opt.Port)
+	c.Label = "herald"
+	c.SecretKey = m.opt.Key
+	c.ProbeInterval, c.ProbeTimeout = p.probeInterval, p.probeTimeout
+	c.GossipInterval, c.PushPullInterval = p.gossipInterval, p.pushPull
+	c.SuspicionMult, c.IndirectChecks, c.TCPTimeout = suspicionMult, indirectChecks, streamTimeout
+	c.DeadNodeReclaimTime = time.Millisecond // a node that died may come back with another address at once
+	c.EnableCompression = false              // it costs more than it saves on a LAN
+	d := &delegate{m}
+	c.Delegate, c.Events, c.Conflict = d, d, d
+	c.Logger = log.New(newLogWriter(m.opt.Log), "", 0)
+	return c
+}
+
+// alive counts the speakers the failure detector sees.
+func (m *Member) alive() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return 1 + len(m.book.livePeers())
+}
+
+// poke signals without blocking; signals not yet seen are one.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,394 @@
+package member
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/heraldlb/herald/config"
+	"github.com/heraldlb/herald/speaker/decide"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what should come much sooner.
+const patience = 30 * time.Second
+
+var key = bytes.Repeat([]byte{7}, KeySize)
+
+// nextHost hands out loopback addresses, so that tests share none.
+var nextHost atomic.Uint32
+
+func loopback() netip.Addr {
+	n := nextHost.Add(1)
+	pid := os.Getpid()
+	return netip.AddrFrom4([4]byte{127, byte(1 + pid%250), byte(1 + pid/250%250), byte(n)})
+}
+
+const testPort = 17947
+
+// run is a running Member.
+type run struct {
+	*Member
+	addr netip.AddrPort
+	stop func()
+	log  *syncBuffer
+}
+
+// start runs a member; key and address may differ between tests.
+func start(t *testing.T, node string, addr netip.Addr, key []byte) *run {
+	t.Helper()
+	out := &syncBuffer{}
+	m := New(Options{Node: node, BindAddress: addr, Port: testPort, Key: key,
+		Log: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	var once sync.Once
+	r := &run{Member: m, addr: netip.AddrPortFrom(addr, testPort), log: out}
+	r.stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("%s: %v", node, err)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		r.stop()
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", node, tail(out.String()))
+		}
+	})
+	return r
+}
+
+func tail(s string) string {
+	lines := strings.Split(s, "\n")
+	return strings.Join(lines[max(0, len(lines)-30):], "\n")
+}
+
+// syncBuffer is a log that may be read while it is written.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// cluster starts n members that know each other's addresses and have published something.
+func cluster(t *testing.T, n int) []*run {
+	t.Helper()
+	var all []*run
+	var seeds []netip.AddrPort
+	for i := range n {
+		r := start(t, fmt.Sprintf("node-%02d", i), loopback(), key)
+		all, seeds = append(all, r), append(seeds, r.addr)
+	}
+	for i, r := range all {
+		r.SetSeeds(seeds)
+		r.Publish(self(i, nil))
+	}
+	for _, r := range all {
+		r.waitFor(t, fmt.Sprintf("%d members", n), func(v *View) bool { return len(v.Members) == n && v.Alive == n })
+		if v := r.View(); v.Known != n {
+			t.Fatalf("Known = %d, want %d", v.Known, n)
+		}
+	}
+	return all
+}
+
+func self(i int, claims map[netip.Addr]decide.Claim) decide.Member {
+	return decide.Member{Started: int64(i + 1), Claims: claims, Interfaces: []config.Interface{{Name: "eth0", Index: 2, Up: true,
+		MAC: fmt.Sprintf("02:00:00:00:00:%02x", i), Subnets: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 24)}}}}
+}
+
+// waitFor waits until the view fulfils a condition, woken by Changed.
+func (r *run) waitFor(t *testing.T, what string, ok func(*View) bool) time.Duration {
+	t.Helper()
+	began, end := time.Now(), time.After(patience)
+	for {
+		if v := r.View(); v != nil && ok(v) {
+			return time.Since(began)
+		}
+		select {
+		case <-r.Changed():
+		case <-end:
+			t.Fatalf("%s: no %s within %v; view: %+v", r.opt.Node, what, patience, r.View())
+		}
+	}
+}
+
+// claims returns what a view says of a node's claims; nil when the node is not there.
+func claimsOf(v *View, node string) map[netip.Addr]decide.Claim {
+	i := slices.IndexFunc(v.Members, func(m decide.Member) bool { return m.Node == node })
+	if i < 0 {
+		return nil
+	}
+	return v.Members[i].Claims
+}
+
+func manyClaims(n int, counter uint64) map[netip.Addr]decide.Claim {
+	out := map[netip.Addr]decide.Claim{}
+	for i := range n {
+		out[netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})] = decide.Claim{Counter: counter, Majority: true}
+	}
+	return out
+}
+
+func TestClaimsSpread(t *testing.T) {
+	all := cluster(t, 5)
+	for _, n := range []int{1, 50, 3000, 3001, 0} { // a packet, a fuller one, a stream, a delta, and nothing
+		claims := manyClaims(n, uint64(n+1))
+		began := time.Now()
+		all[0].Publish(self(0, claims))
+		for _, r := range all[1:] {
+			r.waitFor(t, fmt.Sprintf("%d claims of node-00", n), func(v *View) bool { return maps.Equal(claimsOf(v, "node-00"), claims) })
+		}
+		t.Logf("%d claims known to all 5 after %v", n, time.Since(began).Round(100*time.Microsecond))
+	}
+	if got := all[1].View().Claims[netip.MustParseAddr("10.0.0.0")]; got != 3002 {
+		t.Errorf("remembered counter = %d, want the highest ever claimed, 3002", got)
+	}
+}
+
+func TestDeathIsNoticed(t *testing.T) {
+	all := cluster(t, 5)
+	all[2].Publish(self(2, manyClaims(10, 4)))
+	all[0].waitFor(t, "claims of node-02", func(v *View) bool { return len(claimsOf(v, "node-02")) == 10 })
+	all[2].stop()
+	for i, r := range all {
+		if i == 2 {
+			continue
+		}
+		took := r.waitFor(t, "end of node-02", func(v *View) bool { return v.Alive == 4 && claimsOf(v, "node-02") == nil })
+		if i == 0 {
+			t.Logf("a death was noticed after %v", took.Round(time.Millisecond))
+		}
+		v := r.View()
+		if v.Known != 5 {
+			t.Errorf("Known = %d after a death, want 5", v.Known)
+		}
+		if v.Claims[netip.MustParseAddr("10.0.0.1")] != 4 {
+			t.Error("the counters of the dead are forgotten")
+		}
+	}
+}
+
+func TestLeaveIsNoticedAtOnce(t *testing.T) {
+	all := cluster(t, 3)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := all[1].Leave(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*run{all[0], all[2]} {
+		t.Logf("a leave was noticed after %v", r.waitFor(t, "end of node-01", func(v *View) bool { return v.Alive == 2 }).Round(time.Millisecond))
+	}
+	all[1].stop()
+	if err := all[1].Leave(ctx); err != nil {
+		t.Errorf("leaving after the end: %v", err)
+	}
+}
+
+// TestRestart restarts a speaker on the same address, at once (nobody noticed) and after its death was noticed.
+func TestRestart(t *testing.T) {
+	for _, noticed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("noticed=%v", noticed), func(t *testing.T) {
+			all := cluster(t, 3)
+			all[1].Publish(self(1, manyClaims(10, 9)))
+			all[0].waitFor(t, "claims", func(v *View) bool { return len(claimsOf(v, "node-01")) == 10 })
+			all[1].stop()
+			if noticed {
+				all[0].waitFor(t, "death", func(v *View) bool { return v.Alive == 2 })
+				all[2].waitFor(t, "death", func(v *View) bool { return v.Alive == 2 })
+			}
+			again := start(t, "node-01", all[1].addr.Addr(), key)
+			again.SetSeeds([]netip.AddrPort{all[0].addr, all[1].addr, all[2].addr})
+			claims := manyClaims(2, 1)
+			again.Publish(self(1, claims)) // a start time that is no later
+			for _, r := range []*run{all[0], all[2], again} {
+				took := r.waitFor(t, "the second run", func(v *View) bool { return v.Alive == 3 && maps.Equal(claimsOf(v, "node-01"), claims) })
+				t.Logf("back after %v", took.Round(time.Millisecond))
+			}
+			if got := again.View().Claims[netip.MustParseAddr("10.0.0.5")]; got != 9 {
+				t.Errorf("the second run knows counter %d of the first, want 9", got)
+			}
+		})
+	}
+}
+
+func TestWrongKeyIsNotHeard(t *testing.T) {
+	all := cluster(t, 2)
+	stranger := start(t, "stranger", loopback(), bytes.Repeat([]byte{8}, KeySize))
+	stranger.Publish(self(9, manyClaims(3, 99)))
+	stranger.SetSeeds([]netip.AddrPort{all[0].addr})
+	all[0].SetSeeds([]netip.AddrPort{all[0].addr, all[1].addr, stranger.addr})
+	deadline := time.Now().Add(patience)
+	for !strings.Contains(all[0].log.String(), "decrypt") {
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing is said of the wrong key:\n%s", tail(all[0].log.String()))
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	if v := all[0].View(); v.Alive != 2 || len(v.Claims) != 0 || v.Known != 3 {
+		t.Errorf("a stranger with another key is believed: %+v", v)
+	}
+	if v := stranger.View(); v.Alive != 1 {
+		t.Errorf("the stranger believes the others: %+v", v)
+	}
+}
+
+func TestKeyIsRequired(t *testing.T) {
+	for _, k := range [][]byte{nil, []byte("short")} {
+		m := New(Options{Node: "a", BindAddress: loopback(), Port: testPort, Key: k, Log: slog.New(slog.DiscardHandler)})
+		if err := m.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "gossip key") {
+			t.Errorf("key of %d bytes: error %v", len(k), err)
+		}
+	}
+}
+
+func TestPortTaken(t *testing.T) {
+	addr := loopback()
+	l, err := net.Listen("tcp", netip.AddrPortFrom(addr, testPort).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, "a", addr, key)
+	r.SetSeeds([]netip.AddrPort{r.addr, netip.AddrPortFrom(loopback(), testPort)})
+	r.Publish(self(1, nil))
+	r.waitFor(t, "view of its own", func(v *View) bool { return len(v.Members) == 1 && v.Alive == 1 && v.Known == 2 })
+	if log := r.log.String(); !strings.Contains(log, "gossip port 17947 is taken") {
+		t.Errorf("the port is not named:\n%s", log)
+	}
+	l.Close()
+	deadline := time.Now().Add(patience)
+	for !strings.Contains(r.log.String(), "gossip is open") {
+		if time.Now().After(deadline) {
+			t.Fatal("the port is free, but was not opened")
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+func TestFirstJoinIsFast(t *testing.T) {
+	a, b := start(t, "a", loopback(), key), start(t, "b", loopback(), key)
+	a.Publish(self(1, nil))
+	b.Publish(self(2, nil))
+	a.waitFor(t, "view", func(v *View) bool { return true })
+	b.waitFor(t, "view", func(v *View) bool { return true })
+	a.SetSeeds([]netip.AddrPort{a.addr, b.addr})
+	t.Logf("joined %v after the seed appeared", a.waitFor(t, "b", func(v *View) bool { return len(v.Members) == 2 }).Round(100*time.Microsecond))
+	t.Logf("and the other %v later", b.waitFor(t, "a", func(v *View) bool { return len(v.Members) == 2 }).Round(100*time.Microsecond))
+}
+
+func TestMalformedMessagesAreCounted(t *testing.T) {
+	all := cluster(t, 2)
+	all[1].mu.Lock()
+	ml := all[1].ml
+	all[1].mu.Unlock()
+	for _, n := range ml.Members() {
+		if n.Name == "node-00" {
+			if err := ml.SendReliable(n, []byte("nonsense")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	deadline := time.Now().Add(patience)
+	for all[0].Dropped() == 0 {
+		if time.Now().After(deadline) {
+			t.Fatal("a malformed message was not counted")
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+func TestTwenty(t *testing.T) {
+	const n = 20
+	all := cluster(t, n)
+	began := time.Now()
+	for i, r := range all {
+		r.Publish(self(i, map[netip.Addr]decide.Claim{netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}): {Counter: 1}}))
+	}
+	for _, r := range all {
+		r.waitFor(t, "claims of all", func(v *View) bool {
+			return len(v.Members) == n && !slices.ContainsFunc(v.Members, func(m decide.Member) bool { return len(m.Claims) != 1 })
+		})
+	}
+	t.Logf("20 claims known to all 20 after %v", time.Since(began).Round(time.Millisecond))
+	all[7].stop()
+	first := all[0].waitFor(t, "death", func(v *View) bool { return v.Alive == n-1 })
+	for i, r := range all {
+		if i != 7 {
+			r.waitFor(t, "death", func(v *View) bool { return v.Alive == n-1 && claimsOf(v, "node-07") == nil })
+		}
+	}
+	t.Logf("a death noticed by one of 20 after %v", first.Round(time.Millisecond))
+}
+
+func TestIPv6(t *testing.T) {
+	if l, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		t.Skipf("no IPv6 loopback: %v", err)
+	} else {
+		l.Close()
+	}
+	m := New(Options{Node: "six", BindAddress: netip.IPv6Loopback(), Port: testPort, Key: key, Log: slog.New(slog.DiscardHandler)})
+	four := start(t, "other", loopback(), key)
+	four.Publish(self(1, nil))
+	m.Publish(self(2, nil))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	r := &run{Member: m}
+	r.waitFor(t, "view", func(v *View) bool { return v.Alive == 1 })
+	m.mu.Lock()
+	addr := m.book.addr
+	m.mu.Unlock()
+	if addr.Addr() != netip.IPv6Loopback() {
+		t.Errorf("the others would see it at %v", addr)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLogLevels(t *testing.T) {
+	out := &syncBuffer{}
+	w := newLogWriter(slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelInfo})))
+	now := time.Unix(0, 0)
+	w.now = func() time.Time { return now }
+	for i := range 5 {
+		fmt.Fprintf(w, "[ERR] memberlist: Failed to send to 10.0.0.%d\n", i)
+		fmt.Fprintf(w, "[DEBUG] memberlist: Stream connection from=%d\n", i)
+	}
+	now = now.Add(time.Minute)
+	fmt.Fprint(w, "[ERR] memberlist: Failed to send to 10.0.0.9\n")
+	got := out.String()
+	if strings.Count(got, "level=WARN") != 2 || !strings.Contains(got, "repeated=4") || strings.Contains(got, "Stream") {
+		t.Errorf("log:\n%s", got)
+	}
+}
