@@ -18,6 +18,7 @@ import (
 const stageEnv = "HERALD_NETLAB_STAGE"
 
 const (
+	stageProbe   = "probe"   // as init, but ends after preparing the namespaces
 	stageInit    = "init"    // process 1 of the new PID namespace
 	stageProgram = "program" // the program proper, before it called Enter
 	stageInside  = "inside"  // the program after Enter, and its children
@@ -61,6 +62,8 @@ func enter() error {
 		return nil
 	case stageProgram:
 		return adoptControl()
+	case stageProbe:
+		runProbe()
 	case stageInit:
 		runInit()
 	}

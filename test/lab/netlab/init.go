@@ -43,6 +43,15 @@ func runInit() {
 	os.Exit(status)
 }
 
+// runProbe ends with status 0 if the namespaces can be prepared.
+func runProbe() {
+	if err := prepare(); err != nil {
+		fmt.Fprint(os.Stderr, err)
+		os.Exit(exitSetup)
+	}
+	os.Exit(0)
+}
+
 // prepare makes the fresh namespaces usable: private mounts, own /proc and /run, loopback up.
 func prepare() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {

@@ -1,6 +1,7 @@
 package netlab
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -32,13 +33,28 @@ func Need(t interface {
 	}
 }
 
-// Available says why namespaces cannot be made here; nil if they can.
+// Available says why namespaces cannot be made here; nil if they can. It tries, by re-executing the program, so like [Enter] it belongs
+// at the beginning of main or TestMain. That namespaces can be made is not enough: some systems let an ordinary user make them, but
+// nothing be done in them.
 func Available() error {
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Path = "/bin/true"
+	switch os.Getenv(stageEnv) {
+	case stageInside, stageProgram:
+		return nil
+	case stageProbe:
+		runProbe()
+	case stageInit:
+		runInit()
+	}
+	cmd := reexec(stageProbe)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, nil, nil
 	cmd.SysProcAttr = namespaceAttr()
-	cmd.SysProcAttr.Pdeathsig = 0
-	if err := cmd.Run(); err != nil {
+	cmd.SysProcAttr.Pdeathsig = 0 // this thread may end before
+	var exit *exec.ExitError
+	_, err := cmd.Output()
+	switch {
+	case errors.As(err, &exit):
+		return fmt.Errorf("%w: %s", errNamespaces, exit.Stderr)
+	case err != nil:
 		return fmt.Errorf("%w: %w", errNamespaces, err)
 	}
 	return nil
