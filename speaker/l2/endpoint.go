@@ -35,9 +35,9 @@ type orders struct {
 
 // status is what the endpoint does, for the owner.
 type status struct {
-	held map[netip.Addr]time.Time // answered for, since when; never changed
-	err  error                    // what goes wrong now
-	done bool                     // it has ended
+	held []config.L2Holding // answered for, sorted; never changed
+	err  error              // what goes wrong now
+	done bool               // it has ended
 }
 
 // tell replaces what the endpoint should do.

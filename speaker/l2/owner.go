@@ -189,9 +189,7 @@ func (o *owner) collect() {
 	out := []config.L2Holding{}
 	add := func(e *endpoint) *status {
 		s := e.status.Load()
-		for a, since := range s.held {
-			out = append(out, config.L2Holding{Address: a, Interface: e.key.name, Since: since})
-		}
+		out = append(out, s.held...)
 		return s
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(o.endpoints), compareKeys) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/speaker/l2/frame"
 )
 
@@ -17,7 +18,7 @@ type serving struct {
 	*endpoint
 	r        responder
 	want     *want
-	held     map[netip.Addr]time.Time // answered for, since when; replaced, never changed
+	held     map[netip.Addr]time.Time // answered for, since when
 	schedule schedule
 	failures int       // of r.Set in a row
 	retry    time.Time // when to try r.Set again; zero: it succeeded
@@ -98,8 +99,7 @@ func (s *serving) apply(now time.Time) {
 	} else {
 		s.failures = 0
 	}
-	s.hold(unanswered(err, s.held), now)
-	s.publish(status{held: s.held, err: err})
+	s.publish(status{held: s.hold(unanswered(err, s.held), now), err: err})
 }
 
 // unanswered returns the test for addresses that Set failed for: those that its error names, or, if it names none, all that are new.
@@ -115,9 +115,10 @@ func unanswered(err error, held map[netip.Addr]time.Time) func(netip.Addr) bool 
 	}
 }
 
-// hold replaces what is answered for by what is wanted and does not lack.
-func (s *serving) hold(lacks func(netip.Addr) bool, now time.Time) {
+// hold replaces what is answered for by what is wanted and does not lack, and returns it.
+func (s *serving) hold(lacks func(netip.Addr) bool, now time.Time) []config.L2Holding {
 	held := make(map[netip.Addr]time.Time, len(s.want.addrs))
+	list := make([]config.L2Holding, 0, len(s.want.addrs))
 	for _, a := range s.want.addrs {
 		if lacks(a) {
 			continue
@@ -128,6 +129,7 @@ func (s *serving) hold(lacks func(netip.Addr) bool, now time.Time) {
 			s.schedule.begin(a, now)
 		}
 		held[a] = since
+		list = append(list, config.L2Holding{Address: a, Interface: s.key.name, Since: since})
 	}
 	for a := range s.held {
 		if _, ok := held[a]; !ok {
@@ -135,6 +137,7 @@ func (s *serving) hold(lacks func(netip.Addr) bool, now time.Time) {
 		}
 	}
 	s.held = held
+	return list
 }
 
 // announce announces what is due, a batch of it. What cannot be sent is counted and comes again; a dead socket the reader finds.
