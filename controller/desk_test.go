@@ -1,0 +1,181 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/heraldlb/herald/config"
+	"github.com/heraldlb/herald/controller/ipam"
+)
+
+// bench is a desk in a test, with a record of what was done.
+type bench struct {
+	*desk
+	mu   sync.Mutex
+	done []string
+}
+
+func startBench(t *testing.T, all, low int) *bench {
+	b := &bench{desk: newDesk(all, low, slog.New(slog.DiscardHandler))}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { b.run(ctx); close(ended) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	return b
+}
+
+// task takes a time and is recorded when it ends.
+func (b *bench) task(name string, took time.Duration, err error) *task {
+	return &task{key(name), func(context.Context) error {
+		time.Sleep(took)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.done = append(b.done, name)
+		return err
+	}}
+}
+
+func (b *bench) text() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Join(b.done, " ")
+}
+
+func TestDeskPriority(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t, 2, 1)
+		var low, high []*task
+		for i := range 3 {
+			low = append(low, b.task(fmt.Sprint("low", i), 10*time.Millisecond, nil))
+			high = append(high, b.task(fmt.Sprint("high", i), 10*time.Millisecond, nil))
+		}
+		b.set(announcing, low)
+		time.Sleep(time.Millisecond) // low0 is under way, and one slot is kept free of the others
+		b.set(assigning, high)
+		time.Sleep(time.Second)
+		if got, want := b.text(), "low0 high0 high1 high2 low1 low2"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	})
+}
+
+// TestDeskOneKey checks that both writes to one Service are done, one after the other, and that the last task of several counts.
+func TestDeskOneKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t, 9, 9)
+		under := 0
+		one := func(name string) *task {
+			return &task{key("s"), func(context.Context) error {
+				b.mu.Lock()
+				under++
+				if under > 1 {
+					t.Error("two at once")
+				}
+				b.mu.Unlock()
+				time.Sleep(10 * time.Millisecond)
+				b.mu.Lock()
+				under--
+				b.done = append(b.done, name)
+				b.mu.Unlock()
+				return nil
+			}}
+		}
+		b.set(announcing, []*task{one("announce")})
+		time.Sleep(time.Millisecond)
+		b.set(assigning, []*task{one("assign1")})
+		b.set(assigning, []*task{one("assign2")})
+		time.Sleep(time.Second)
+		if got, want := b.text(), "announce assign2"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+		b.set(assigning, []*task{one("assign3")})
+		time.Sleep(time.Millisecond)
+		b.set(assigning, []*task{one("assign4")}) // while assign3 is under way
+		time.Sleep(time.Second)
+		if got, want := b.text(), "announce assign2 assign3 assign4"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	})
+}
+
+func TestDeskDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBench(t, 1, 1)
+		b.set(assigning, []*task{b.task("a", 10*time.Millisecond, nil), b.task("b", 0, nil), b.task("c", 0, errors.New("no"))})
+		time.Sleep(time.Millisecond)
+		b.set(assigning, []*task{b.task("c", 0, errors.New("no"))}) // a is under way; b is no longer due
+		time.Sleep(100 * time.Millisecond)
+		b.set(assigning, nil) // c waits to be tried again
+		time.Sleep(time.Minute)
+		if got, want := b.text(), "a c"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+		b.desk.mu.Lock()
+		defer b.desk.mu.Unlock()
+		if len(b.jobs) != 0 || b.failing != 0 || len(b.delayed) != 0 {
+			t.Errorf("left over: %d jobs, %d failing, %d delayed", len(b.jobs), b.failing, len(b.delayed))
+		}
+	})
+}
+
+func TestBackoff(t *testing.T) {
+	for n, want := range map[int]time.Duration{1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 5: 1600 * time.Millisecond, 9: 25600 * time.Millisecond, 10: failureMax, 1000: failureMax} {
+		if got := backoff(failureRetry, failureMax, n); got < want || got > want+want/5 {
+			t.Errorf("%d failures: %v, want %v", n, got, want)
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	m := NewMetrics()
+	svc := service("web")
+	in := &config.Snapshot{Services: []*config.Service{&svc}, Pools: []*config.Pool{pool("a", "192.0.2.0", "192.0.2.1")},
+		Problems: []config.Problem{{Ref: config.Ref{Kind: "BGPPeer", Name: "x"}}}}
+	svc.Families = []config.Family{config.IPv4}
+	plan, _ := ipam.Compute(in, ipam.Memory{})
+	m.publish(in, plan)
+	m.wrote(&plan.Services[0], time.Second)
+	want := `
+# HELP herald_allocations_total Addresses assigned, by pool, and assignments refused (pool is empty), by reason.
+# TYPE herald_allocations_total counter
+herald_allocations_total{pool="a",result="assigned"} 1
+# HELP herald_config_problems Problems found in config objects, by kind.
+# TYPE herald_config_problems gauge
+herald_config_problems{kind="BGPPeer"} 1
+# HELP herald_pool_addresses Addresses of a pool, by family and state.
+# TYPE herald_pool_addresses gauge
+herald_pool_addresses{family="ipv4",pool="a",state="assigned"} 1
+herald_pool_addresses{family="ipv4",pool="a",state="available"} 1
+herald_pool_addresses{family="ipv4",pool="a",state="reserved"} 0
+herald_pool_addresses{family="ipv4",pool="a",state="total"} 2
+herald_pool_addresses{family="ipv6",pool="a",state="assigned"} 0
+herald_pool_addresses{family="ipv6",pool="a",state="available"} 0
+herald_pool_addresses{family="ipv6",pool="a",state="reserved"} 0
+herald_pool_addresses{family="ipv6",pool="a",state="total"} 0
+# HELP herald_services Services handled, by the reason of their Allocated condition.
+# TYPE herald_services gauge
+herald_services{state="Allocated"} 1
+`
+	names := []string{"herald_allocations_total", "herald_config_problems", "herald_pool_addresses", "herald_services"}
+	if err := testutil.CollectAndCompare(m, strings.NewReader(want), names...); err != nil {
+		t.Error(err)
+	}
+	if problems, err := testutil.CollectAndLint(m); err != nil || len(problems) > 0 {
+		t.Errorf("lint: %v %v", problems, err)
+	}
+	in = &config.Snapshot{}
+	plan, _ = ipam.Compute(in, ipam.Memory{})
+	m.publish(in, plan)
+	if err := testutil.CollectAndCompare(m, strings.NewReader(""), names...); err != nil {
+		t.Errorf("series of things that are gone: %v", err)
+	}
+}
