@@ -1,0 +1,95 @@
+# Herald. Run "make" for what can be asked for. The go command finds modules as you have told it to (GOFLAGS, GOPROXY, GOMODCACHE).
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GO       ?= go
+TOOL     := $(GO) tool -modfile=go.tool.mod
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+PROGRAMS  = $(wildcard cmd/herald-* cmd/kubectl-*)
+IMAGE    ?= herald:$(VERSION)
+
+# The platforms of the image. bin/linux/arm/v7 and its like are the names that image builders use.
+PLATFORMS := linux/amd64 linux/arm64 linux/arm/v7 linux/ppc64le linux/s390x linux/riscv64
+
+# Everything that needs no laboratory, and everything that is one or runs in one.
+UNIT = $(shell $(GO) list ./... | grep -v -e '/test/lab' -e '/test/e2e' -e '/test/interop' -e '/test/chaos' -e '/test/bench')
+LAB  = $(shell $(GO) list ./test/lab/... ./test/e2e/... ./test/interop/... ./test/chaos/... 2>/dev/null)
+GOFILES = $(shell git ls-files --cached --others --exclude-standard -- '*.go')
+
+# Says what is being done and how long it took: $(call step,what,command).
+define step
+@start=$$SECONDS; echo "== $(1)"; $(2) && echo "== $(1): $$((SECONDS - start)) s"
+endef
+
+.PHONY: help
+help: ## Show this help
+	@echo "Herald: LoadBalancer Services for bare metal. What make can do:"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
+
+.PHONY: demo
+demo: ## See it work: a cluster, routers and clients in network namespaces, real packets, then a summary
+	@$(GO) run ./test/lab/cmd/herald-lab demo
+
+.PHONY: lab
+lab: ## The same laboratory to play with: stays up, prints KUBECONFIG and how to enter a host
+	@$(GO) run ./test/lab/cmd/herald-lab up
+
+.PHONY: build
+build: ## Build the programs for this machine into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(PROGRAMS))
+
+.PHONY: cross
+cross: $(addprefix cross-,$(subst /,-,$(PLATFORMS))) ## Build the programs for all platforms of the image into bin/OS/ARCH
+
+.PHONY: cross-%
+cross-%:
+	@os=$(word 1,$(subst -, ,$*)) arch=$(word 2,$(subst -, ,$*)) arm=$(patsubst v%,%,$(word 3,$(subst -, ,$*))); \
+	echo "building for $*"; \
+	CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch GOARM=$$arm $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/$(subst -,/,$*)/ $(addprefix ./,$(PROGRAMS))
+
+.PHONY: image
+image: cross-linux-$(shell $(GO) env GOARCH) ## Build the image for this machine with docker or podman
+	@engine=$$(command -v docker || command -v podman) || { echo "make image: needs docker or podman" >&2; exit 1; }; \
+	$$engine build --build-arg TARGETPLATFORM=linux/$$($(GO) env GOARCH) -t $(IMAGE) -f cmd/Dockerfile .
+
+.PHONY: generate
+generate: ## Write the generated files anew: deep copies, CRDs, the chart's copy of them
+	$(TOOL) controller-gen object crd:crdVersions=v1 paths=./config/v1beta1 output:object:dir=config/v1beta1 output:crd:dir=config/crd
+	rm -f charts/herald/charts/crds/crds/*.yaml
+	cp config/crd/*.yaml charts/herald/charts/crds/crds/
+
+.PHONY: format
+format: ## Format the Go files
+	$(TOOL) gofumpt -w $(GOFILES)
+
+.PHONY: check
+check: ## Everything that needs neither privileges nor the laboratory: format, vet, lint, generated files, unit tests
+	$(call step,format,diff=$$($(TOOL) gofumpt -d $(GOFILES)) && { test -z "$$diff" || { echo "$$diff"; echo 'run "make format"' >&2; false; }; })
+	$(call step,vet,$(GO) vet ./...)
+	$(call step,lint,$(TOOL) golangci-lint run ./...)
+	$(call step,unit tests,$(GO) test -race -timeout 20m $(UNIT))
+
+.PHONY: vulnerabilities
+vulnerabilities: ## Look the modules up in the Go vulnerability database (needs the internet)
+	$(TOOL) govulncheck ./...
+
+.PHONY: packages
+packages: ## Install the distribution's packages that the laboratory uses, where that is possible
+	@.ci/packages
+
+.PHONY: test
+test: packages check ## All of check, then the suites in the laboratory
+	$(call step,laboratory,for p in $(LAB); do echo "-- $$p"; $(GO) test -race -count=1 -timeout 40m $$p || exit 1; done)
+
+.PHONY: bench
+bench: ## Benchmarks of the pure rooms, and of the whole in the laboratory
+	$(GO) test -run '^$$' -bench . -benchmem ./config/... ./controller/... ./speaker/...
+	@if [ -n "$$($(GO) list ./test/bench/... 2>/dev/null)" ]; then $(GO) test -count=1 -timeout 40m -v ./test/bench/...; fi
+
+.PHONY: clean
+clean: ## Remove what make build has made
+	rm -rf bin
