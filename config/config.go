@@ -5,7 +5,6 @@ package config
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -256,13 +255,6 @@ type Session struct {
 	HoldTime     time.Duration
 	Advertised   map[Family]int
 	LastError    string
-}
-
-// Equal reports whether two reports of a session say the same.
-func (s Session) Equal(o Session) bool {
-	return s.Peer == o.Peer && s.Address == o.Address && s.LocalAddress == o.LocalAddress && s.State == o.State &&
-		s.Since.Equal(o.Since) && s.LocalASN == o.LocalASN && s.PeerASN == o.PeerASN && slices.Equal(s.Families, o.Families) &&
-		s.HoldTime == o.HoldTime && maps.Equal(s.Advertised, o.Advertised) && s.LastError == o.LastError
 }
 
 // Condition is a status condition as a value.

@@ -3,12 +3,16 @@ package speaker
 import (
 	"context"
 	"log/slog"
-	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/config/pace"
+	"github.com/heraldlb/herald/config/v1beta1"
 	"github.com/heraldlb/herald/speaker/decide"
 	"github.com/heraldlb/herald/speaker/member"
 )
@@ -27,13 +31,6 @@ type Report struct {
 type Trouble struct {
 	Reason  string // CamelCase
 	Message string // for the operator: what to do
-}
-
-func (r Report) equal(o Report) bool {
-	return r.Known == o.Known && r.Alive == o.Alive &&
-		slices.EqualFunc(r.Interfaces, o.Interfaces, sameInterface) &&
-		slices.Equal(r.L2, o.L2) && slices.Equal(r.Troubles, o.Troubles) &&
-		slices.EqualFunc(r.Sessions, o.Sessions, config.Session.Equal)
 }
 
 func (s *Speaker) report(facts decide.Facts, view *member.View) Report {
@@ -62,55 +59,136 @@ const (
 	reportRetry = 2 * time.Second
 )
 
-// StatusWriter writes the SpeakerStatus of this node.
-type StatusWriter func(context.Context, Report) error
+// StatusWriter writes the SpeakerStatus of this node, unless it already stands there.
+type StatusWriter func(context.Context, v1beta1.SpeakerStatusStatus) error
 
-// Recorder writes reports, at a bounded rate and only when they changed. Make it with NewRecorder.
+// Recorder writes reports at a bounded rate. Make it with NewRecorder.
 type Recorder struct {
-	write  StatusWriter
-	latest atomic.Pointer[Report]
-	again  atomic.Bool // write even though nothing changed
-	wrote  *Report     // owned by the pacer's goroutine
-	pacer  *pace.Pacer
-	log    *slog.Logger
+	version string
+	started time.Time
+	write   StatusWriter
+	latest  atomic.Pointer[Report]
+	pacer   *pace.Pacer
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	ready   metav1.Condition // as written last
+	failing bool             // the last write failed, and that was logged
 }
 
 // NewRecorder returns a Recorder that writes through write; it does nothing until Run.
-func NewRecorder(write StatusWriter, log *slog.Logger) *Recorder {
-	r := &Recorder{write: write, log: log}
+func NewRecorder(version string, started time.Time, write StatusWriter, log *slog.Logger) *Recorder {
+	r := &Recorder{version: version, started: started, write: write, log: log}
 	r.pacer = pace.New(reportEvery, reportRetry, 0, r.flush)
 	return r
 }
 
 // Report takes what is to be written. It never blocks.
 func (r *Recorder) Report(rep Report) {
-	if last := r.latest.Swap(&rep); last == nil || !last.equal(rep) {
-		r.pacer.Trigger()
-	}
-}
-
-// Rewrite asks for a write even if nothing changed: the object was deleted or changed by somebody else.
-func (r *Recorder) Rewrite() {
-	r.again.Store(true)
+	r.latest.Store(&rep)
 	r.pacer.Trigger()
 }
 
 // Run writes until ctx ends.
 func (r *Recorder) Run(ctx context.Context) error { return r.pacer.Run(ctx) }
 
+// Flush writes the last report now; it is for the end, after Run may have written for the last time.
+func (r *Recorder) Flush(ctx context.Context) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_ = r.put(ctx) // logged there
+}
+
 func (r *Recorder) flush(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.put(ctx)
+}
+
+func (r *Recorder) put(ctx context.Context) error {
 	rep := r.latest.Load()
 	if rep == nil {
 		return nil
 	}
-	again := r.again.Swap(false)
-	if !again && r.wrote != nil && r.wrote.equal(*rep) {
-		return nil
+	r.ready = rep.ready(r.ready, time.Now())
+	err := r.write(ctx, rep.status(r.version, r.started, r.ready))
+	if err != nil && !r.failing && ctx.Err() == nil {
+		r.log.Warn("own SpeakerStatus cannot be written; announcing goes on, trying again", "error", err)
 	}
-	if err := r.write(ctx, *rep); err != nil {
-		r.again.Store(true)
-		return err
+	r.failing = err != nil
+	return err
+}
+
+// ready sums the troubles up in a condition; its transition time is that of last as long as the status stays.
+func (r Report) ready(last metav1.Condition, now time.Time) metav1.Condition {
+	c := metav1.Condition{Type: "Ready", Status: metav1.ConditionTrue, Reason: "Announcing", Message: "able to announce"}
+	if len(r.Troubles) > 0 {
+		c.Status, c.Reason = metav1.ConditionFalse, r.Troubles[0].Reason
+		var messages []string
+		for _, t := range r.Troubles {
+			messages = append(messages, t.Message)
+		}
+		c.Message = strings.Join(messages, "; ")
 	}
-	r.wrote = rep
-	return nil
+	c.LastTransitionTime = last.LastTransitionTime
+	if c.Status != last.Status {
+		c.LastTransitionTime = metav1.NewTime(now.Truncate(time.Second))
+	}
+	return c
+}
+
+// status is the report in the words of the API.
+func (r Report) status(version string, started time.Time, ready metav1.Condition) v1beta1.SpeakerStatusStatus {
+	at := metav1.NewTime(started.Truncate(time.Second))
+	out := v1beta1.SpeakerStatusStatus{
+		Version:    version,
+		StartedAt:  &at,
+		Conditions: []metav1.Condition{ready},
+	}
+	if r.Known > 0 {
+		out.Gossip = &v1beta1.SpeakerGossip{Members: int32(r.Known), Alive: int32(r.Alive)}
+	}
+	for _, i := range r.Interfaces {
+		item := v1beta1.SpeakerInterface{Name: i.Name, MAC: i.MAC, Up: i.Up}
+		for _, p := range i.Subnets {
+			item.Subnets = append(item.Subnets, p.String())
+		}
+		out.Interfaces = append(out.Interfaces, item)
+	}
+	if len(r.L2) > 0 {
+		out.L2 = &v1beta1.SpeakerL2{}
+	}
+	for _, h := range r.L2 {
+		out.L2.Addresses = append(out.L2.Addresses, v1beta1.SpeakerL2Address{
+			Address: h.Address.String(), Interface: h.Interface, Since: metav1.NewMicroTime(h.Since),
+		})
+	}
+	if len(r.Sessions) > 0 {
+		out.BGP = &v1beta1.SpeakerBGP{}
+	}
+	for _, s := range r.Sessions {
+		out.BGP.Sessions = append(out.BGP.Sessions, session(s))
+	}
+	return out
+}
+
+func session(s config.Session) v1beta1.SpeakerBGPSession {
+	out := v1beta1.SpeakerBGPSession{
+		Peer:         s.Peer,
+		Address:      s.Address,
+		LocalAddress: s.LocalAddress,
+		State:        s.State,
+		Since:        metav1.NewMicroTime(s.Since),
+		LocalASN:     int64(s.LocalASN),
+		PeerASN:      int64(s.PeerASN),
+		Advertised:   v1beta1.SpeakerAdvertised{IPv4: int32(s.Advertised[config.IPv4]), IPv6: int32(s.Advertised[config.IPv6])},
+		LastError:    s.LastError,
+	}
+	for _, f := range s.Families {
+		out.Families = append(out.Families, v1beta1.IPFamily(strings.ToLower(f.String())))
+	}
+	if s.HoldTime > 0 {
+		out.HoldTime = &metav1.Duration{Duration: s.HoldTime}
+	}
+	return out
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/speaker/bgp"
 	"github.com/heraldlb/herald/speaker/decide"
+	"github.com/heraldlb/herald/speaker/l2"
 	"github.com/heraldlb/herald/speaker/member"
 )
 
@@ -45,6 +46,8 @@ type Gossip interface {
 type Layer2 interface {
 	Set([]decide.L2Address, []config.Interface)
 	Actual() []config.L2Holding
+	Conflicts() []l2.Conflict
+	Announce(netip.Addr)
 	Changed() <-chan struct{}
 }
 
@@ -83,10 +86,11 @@ type Speaker struct {
 	announced []decide.L2Address          // as handed out last
 	last      decide.Member               // as published last
 	published bool
+	macs      map[string]string // node of each hardware address that gossip ever told of
 }
 
 // New returns a Speaker that does nothing until Run.
-func New(opt Options) *Speaker { return &Speaker{opt: opt} }
+func New(opt Options) *Speaker { return &Speaker{opt: opt, macs: map[string]string{}} }
 
 // minInterval bounds how often the facts are weighed anew while they keep changing; the first change after a pause is acted on at once.
 const minInterval = 2 * time.Millisecond
@@ -144,17 +148,19 @@ func (s *Speaker) loop(ctx context.Context, changed <-chan struct{}) {
 func (s *Speaker) step(now time.Time) time.Duration {
 	facts := s.gather()
 	view := s.opt.Gossip.View()
-	seeds := s.seed(facts)
+	seeds := s.seed()
 	settled, again := s.settle.check(now, facts.Config.Synced, view != nil, len(facts.Members), seeds)
 	if facts.Config.Synced { // until then absence means nothing: leave everything as it is
 		desired := decide.Decide(facts)
 		if settled {
-			s.logMoves(desired.L2)
-			s.claims, s.announced = desired.Claims, desired.L2
-			s.publish()
-			s.opt.L2.Set(desired.L2, s.opt.Links.Interfaces())
+			s.answer(desired)
 		}
-		s.opt.BGP.Set(bgp.Desired{Peers: desired.Peers, Routes: desired.Routes})
+		s.opt.BGP.Set(bgp.Desired{
+			Peers:      desired.Peers,
+			Routes:     desired.Routes,
+			Addresses:  s.addresses(facts.Config),
+			Interfaces: s.opt.Links.Interfaces(),
+		})
 	}
 	s.publish()
 	s.opt.Reporter.Report(s.report(facts, view))
@@ -181,13 +187,42 @@ func (s *Speaker) gather() decide.Facts {
 			}
 		}
 	}
+	facts.Heard = s.heard(facts.Members)
 	slices.SortFunc(facts.Members, func(a, b decide.Member) int { return strings.Compare(a.Node, b.Node) })
 	facts.Expected = max(facts.Expected, len(facts.Members))
 	return facts
 }
 
+// heard names the speakers that were heard on the wire to answer for addresses of ours. A foreign device that does so is in no such list.
+func (s *Speaker) heard(members []decide.Member) map[netip.Addr]string {
+	for _, m := range members {
+		for _, ifi := range m.Interfaces {
+			if ifi.MAC != "" {
+				s.macs[ifi.MAC] = m.Node
+			}
+		}
+	}
+	heard := map[netip.Addr]string{}
+	for _, c := range s.opt.L2.Conflicts() {
+		if node, ok := s.macs[c.MAC]; ok && node != s.opt.Node {
+			heard[c.Addr] = node
+		}
+	}
+	return heard
+}
+
+// addresses returns the node's own addresses as the cluster knows them.
+func (s *Speaker) addresses(snap *config.Snapshot) []netip.Addr {
+	for _, n := range snap.Nodes {
+		if n.Name == s.opt.Node {
+			return n.Addresses
+		}
+	}
+	return nil
+}
+
 // seed tells gossip where other speakers run and returns how many there should be, this one included.
-func (s *Speaker) seed(facts decide.Facts) int {
+func (s *Speaker) seed() int {
 	addrs := s.opt.Source.Seeds()
 	ports := make([]netip.AddrPort, len(addrs))
 	for i, a := range addrs {
@@ -226,15 +261,24 @@ func sameInterface(a, b config.Interface) bool {
 	return a.Name == b.Name && a.Index == b.Index && a.MAC == b.MAC && a.Up == b.Up && slices.Equal(a.Subnets, b.Subnets)
 }
 
-// logMoves logs which addresses this node begins and ceases to answer for.
-func (s *Speaker) logMoves(next []decide.L2Address) {
-	was := make(map[netip.Addr]bool, len(s.announced))
+// answer hands the Layer 2 part out: the claims to gossip, the addresses to the responders.
+func (s *Speaker) answer(desired decide.Desired) {
+	was := make(map[netip.Addr]decide.Reason, len(s.announced))
 	for _, a := range s.announced {
-		was[a.Addr] = true
+		was[a.Addr] = a.Taken
 	}
-	for _, a := range next {
-		if !was[a.Addr] {
+	s.claims, s.announced = desired.Claims, desired.L2
+	s.publish()
+	s.opt.L2.Set(desired.L2, s.opt.Links.Interfaces())
+	for _, a := range desired.L2 {
+		taken, ok := was[a.Addr]
+		switch {
+		case !ok:
 			s.opt.Log.Info("answering for address", "address", a.Addr, "interfaces", a.Interfaces, "reason", a.Taken)
+		case (taken == decide.Won) != (a.Taken == decide.Won):
+			// Another speaker claims it too, or has just ceased to: the neighbours may believe that one.
+			s.opt.Log.Info("address was claimed twice; announcing it again", "address", a.Addr)
+			s.opt.L2.Announce(a.Addr)
 		}
 		delete(was, a.Addr)
 	}

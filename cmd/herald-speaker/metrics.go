@@ -1,0 +1,93 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/heraldlb/herald/config"
+)
+
+// Metrics are read from the rooms when they are asked for, so series of what is gone disappear by themselves.
+var (
+	announced  = desc("herald_announced_addresses", "Addresses that this node announces.", "protocol")
+	members    = desc("herald_gossip_members", "Speakers known to gossip, by state.", "state")
+	problems   = desc("herald_config_problems", "Objects with something wrong.", "kind")
+	requests   = desc("herald_l2_requests_total", "ARP requests and neighbour solicitations for announced addresses.", "interface", "protocol")
+	replies    = desc("herald_l2_replies_total", "Answers to them.", "interface", "protocol")
+	gratuitous = desc("herald_l2_gratuitous_total", "Unasked announcements.", "interface", "protocol")
+	conflicts  = desc("herald_l2_conflicts_total", "Claims by others of addresses that this node announces.", "interface", "protocol")
+	sessionUp  = desc("herald_bgp_session_up", "Whether the BGP session is established.", "peer")
+	advertised = desc("herald_bgp_advertised_prefixes", "Prefixes that the peer was told.", "peer", "family")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+// collector reads the rooms.
+type collector struct{ *rooms }
+
+// Describe implements prometheus.Collector.
+func (collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{announced, members, problems, requests, replies, gratuitous, conflicts, sessionUp, advertised} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	holdings := map[string]int{"ARP": 0, "NDP": 0}
+	for _, h := range c.l2.Actual() {
+		if config.FamilyOf(h.Address) == config.IPv4 {
+			holdings["ARP"]++
+		} else {
+			holdings["NDP"]++
+		}
+	}
+	for protocol, n := range holdings {
+		gauge(announced, n, protocol)
+	}
+	for _, n := range c.l2.Counts() {
+		labels := []string{n.Interface, string(n.Protocol)}
+		count(requests, n.Requests, labels...)
+		count(replies, n.Replies, labels...)
+		count(gratuitous, n.Gratuitous, labels...)
+		count(conflicts, n.Conflicts, labels...)
+	}
+	if view := c.gossip.View(); view != nil {
+		gauge(members, view.Alive, "alive")
+		gauge(members, view.Known-view.Alive, "dead")
+	}
+	wrong := map[string]int{}
+	for _, p := range c.source.Snapshot().Problems {
+		wrong[p.Kind]++
+	}
+	for kind, n := range wrong {
+		gauge(problems, n, kind)
+	}
+	c.sessions(gauge)
+}
+
+// sessions reports those that this node holds.
+func (c collector) sessions(gauge func(*prometheus.Desc, int, ...string)) {
+	routes := map[config.Family]int{} // every peer may be told something else; the most told one comes nearest
+	for _, s := range c.bgp.Sessions() {
+		up := 0
+		if s.State == "Established" {
+			up = 1
+		}
+		gauge(sessionUp, up, s.Peer)
+		for _, f := range s.Families {
+			gauge(advertised, s.Advertised[f], s.Peer, strings.ToLower(f.String()))
+			routes[f] = max(routes[f], s.Advertised[f])
+		}
+	}
+	gauge(announced, routes[config.IPv4]+routes[config.IPv6], "BGP")
+}

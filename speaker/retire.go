@@ -1,0 +1,58 @@
+package speaker
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/heraldlb/herald/speaker/decide"
+)
+
+// retireMost bounds how long a speaker that stops keeps answering for addresses that no other takes over.
+const retireMost = 500 * time.Millisecond
+
+// Retire hands this node's addresses over: it says that it drains, and answers for each address until another speaker claims it. It is
+// called after Run has returned, and ends early with ctx.
+func (s *Speaker) Retire(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, retireMost)
+	defer cancel()
+	if s.published {
+		self := s.self()
+		self.State = decide.Draining
+		s.opt.Gossip.Publish(self)
+	}
+	for {
+		s.announced = slices.DeleteFunc(slices.Clone(s.announced), s.taken)
+		s.opt.L2.Set(s.announced, s.opt.Links.Interfaces())
+		if len(s.announced) == 0 || s.alone() {
+			break
+		}
+		select {
+		case <-s.opt.Gossip.Changed():
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	for _, a := range s.announced {
+		s.opt.Log.Warn("stopping, and no other speaker took the address over", "address", a.Addr)
+	}
+	s.announced, s.claims = nil, nil
+	s.opt.L2.Set(nil, s.opt.Links.Interfaces())
+	s.opt.Reporter.Report(Report{Troubles: []Trouble{{Reason: "Stopped", Message: "the speaker of this node was stopped"}}})
+}
+
+// taken reports whether another live speaker claims the address.
+func (s *Speaker) taken(a decide.L2Address) bool {
+	view := s.opt.Gossip.View()
+	return view != nil && slices.ContainsFunc(view.Members, func(m decide.Member) bool {
+		_, claims := m.Claims[a.Addr]
+		return claims && m.Node != s.opt.Node
+	})
+}
+
+// alone reports whether there is no other live speaker.
+func (s *Speaker) alone() bool {
+	view := s.opt.Gossip.View()
+	return view == nil || !slices.ContainsFunc(view.Members, func(m decide.Member) bool { return m.Node != s.opt.Node })
+}
