@@ -42,7 +42,7 @@ type Programs struct {
 // this program is also what containers start as. When something cannot be built it says so and ends the process.
 func Enter(b Build) {
 	kubelet.Shim()
-	if !netlab.Inside() {
+	if outside() {
 		if err := provide(b); err != nil {
 			fmt.Fprintln(os.Stderr, "herald-lab:", err)
 			os.Exit(1)
@@ -55,7 +55,7 @@ func Enter(b Build) {
 // call [netlab.Need] are skipped.
 func Main(m interface{ Run() int }, b Build) {
 	kubelet.Shim()
-	if !netlab.Inside() && netlab.Available() == nil {
+	if outside() && netlab.Available() == nil {
 		if err := provide(b); err != nil {
 			fmt.Fprintln(os.Stderr, "herald-lab:", err)
 			os.Exit(1)
@@ -64,21 +64,26 @@ func Main(m interface{ Run() int }, b Build) {
 	netlab.Main(m)
 }
 
+// outside reports whether this is the process that the user started. The ones on the way in have heard from it.
+func outside() bool { return !netlab.Inside() && os.Getenv(outerEnv) == "" }
+
 // provide builds, and puts what the inner process has to know into the environment.
 func provide(b Build) error {
 	if b.Progress == nil {
 		b.Progress = os.Stderr
 	}
-	p, err := makePrograms(context.Background(), b)
-	if err != nil {
-		return err
-	}
-	text, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	if err := os.Setenv(programsEnv, string(text)); err != nil {
-		return err
+	if os.Getenv(programsEnv) == "" { // set by a caller who has built everything before
+		p, err := makePrograms(context.Background(), b)
+		if err != nil {
+			return err
+		}
+		text, err := json.Marshal(p)
+		if err != nil {
+			return err
+		}
+		if err := os.Setenv(programsEnv, string(text)); err != nil {
+			return err
+		}
 	}
 	return os.Setenv(outerEnv, strconv.Itoa(os.Getpid()))
 }

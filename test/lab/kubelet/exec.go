@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -37,16 +38,15 @@ func execInContainer(orders []byte) error {
 	cmd := &exec.Cmd{
 		Path: path, Args: spec.Process.Args, Env: spec.Process.Env, Dir: spec.Process.Dir,
 		Stdout: os.Stdout, Stderr: os.Stderr,
-		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL},
 	}
 	if !spec.Process.KeepUser {
-		cmd.SysProcAttr.Credential = credential(spec.Process)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential(spec.Process)}
 	}
 	// From here on there is nothing to say to the kubelet: what goes wrong is the command's own output.
 	if err := unix.Close(fdError); err != nil {
 		return err
 	}
-	err = cmd.Run()
+	err = runUntilTerm(cmd)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		os.Exit(max(exit.ExitCode(), 1))
@@ -57,6 +57,21 @@ func execInContainer(orders []byte) error {
 	}
 	os.Exit(0)
 	return nil
+}
+
+// runUntilTerm runs a command and kills it when this process is asked to end. (A parent-death signal would not do: the
+// command is in another PID namespace, where it cannot see its parent.)
+func runUntilTerm(cmd *exec.Cmd) error {
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, unix.SIGTERM)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		<-term
+		_ = cmd.Process.Kill() // an error means that it has ended
+	}()
+	return cmd.Wait()
 }
 
 func credential(p processSpec) *syscall.Credential {

@@ -82,7 +82,7 @@ func (k *Kubelet) renewLease(ctx context.Context) error {
 	return err
 }
 
-// writeNodeStatus writes all of the status that is ours, and says that it is fresh.
+// writeNodeStatus says how the node is, and that this is fresh.
 func (k *Kubelet) writeNodeStatus(ctx context.Context) error {
 	patch, err := json.Marshal(map[string]any{"status": heartbeatOf(k.node(time.Now()).Status)})
 	if err != nil {
@@ -92,7 +92,8 @@ func (k *Kubelet) writeNodeStatus(ctx context.Context) error {
 	return err
 }
 
-// heartbeatOf returns a status as a strategic merge patch that leaves the conditions' lastTransitionTime as it is.
+// heartbeatOf returns a status as a strategic merge patch. It leaves the conditions' lastTransitionTime as it is, and
+// the addresses, which never change and cannot be merged: two are of the same type.
 func heartbeatOf(status corev1.NodeStatus) map[string]any {
 	var conditions []map[string]any
 	for _, c := range status.Conditions {
@@ -101,8 +102,8 @@ func heartbeatOf(status corev1.NodeStatus) map[string]any {
 		})
 	}
 	return map[string]any{
-		"conditions": conditions, "addresses": status.Addresses, "capacity": status.Capacity,
-		"allocatable": status.Allocatable, "nodeInfo": status.NodeInfo, "daemonEndpoints": status.DaemonEndpoints,
+		"conditions": conditions, "capacity": status.Capacity, "allocatable": status.Allocatable,
+		"nodeInfo": status.NodeInfo, "daemonEndpoints": status.DaemonEndpoints,
 	}
 }
 

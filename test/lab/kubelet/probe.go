@@ -14,6 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
@@ -274,6 +275,7 @@ func (k *Kubelet) exec(ctx context.Context, p *process, command []string) error 
 	cmd.Args = []string{shimExec}
 	cmd.Env = []string{}
 	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) } // the shim then kills the command
 	cmd.WaitDelay = time.Second
 	if err := startShim(k.o.Host, cmd, spec); err != nil {
 		return err
