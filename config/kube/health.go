@@ -115,7 +115,7 @@ func (h *health) tell(before, now map[string]failure) {
 	}
 	if len(well) > 0 {
 		slices.Sort(well)
-		h.log.Info("can be read again", "resources", strings.Join(well, ","))
+		h.log.Info("available again", "resources", strings.Join(well, ","))
 	}
 	if has(before, unreachable) && !has(now, unreachable) {
 		h.log.Info("API server reachable again")
@@ -151,7 +151,7 @@ func (t trouble) advice() string {
 	case missing:
 		return "the API server does not know these resources; install Herald's CRDs (chart value crds.install, or the files in config/crd); trying on"
 	case forbidden:
-		return "not allowed to read these resources; grant list and watch to this ServiceAccount (the chart's RBAC does); trying on"
+		return "not allowed to use these resources; grant this ServiceAccount what the error names (the chart's RBAC does); trying on"
 	case unauthorized:
 		return "the API server refuses our credentials; check the ServiceAccount token or the kubeconfig; trying on"
 	case unreachable:

@@ -118,9 +118,9 @@ func TestHealth(t *testing.T) {
 			{[]outcome{{"nodes", refused}, {"nodes", nil}}, nil, false},
 			{[]outcome{{"bgppeers", missing}, {"ipaddresspools", missing}}, []string{"resources=bgppeers,ipaddresspools"}, true},
 			{[]outcome{{"bgppeers", missing}}, nil, true},
-			{[]outcome{{"nodes", forbidden}, {"bgppeers", nil}}, []string{"not allowed to read", "can be read again\" resources=bgppeers"}, true},
+			{[]outcome{{"nodes", forbidden}, {"bgppeers", nil}}, []string{"not allowed to use", "available again\" resources=bgppeers"}, true},
 			{[]outcome{{"nodes", apierrors.NewUnauthorized("x")}}, []string{"refuses our credentials"}, true},
-			{[]outcome{{"nodes", nil}, {"ipaddresspools", nil}}, []string{"can be read again\" resources=ipaddresspools,nodes"}, false},
+			{[]outcome{{"nodes", nil}, {"ipaddresspools", nil}}, []string{"available again\" resources=ipaddresspools,nodes"}, false},
 			{[]outcome{
 				{"services", apierrors.NewResourceExpired("x")}, {"services", apierrors.NewGone("x")},
 				{"services", apierrors.NewTooManyRequests("x", 1)}, {"services", apierrors.NewTimeoutError("too large resource version", 1)},
@@ -176,7 +176,7 @@ func TestNobodyThere(t *testing.T) {
 // TestRefused: an API server that refuses is reported once for all resources, with what to do.
 func TestRefused(t *testing.T) {
 	for code, want := range map[int]string{
-		http.StatusNotFound: "install Herald's CRDs", http.StatusForbidden: "grant list and watch", http.StatusUnauthorized: "refuses our credentials",
+		http.StatusNotFound: "install Herald's CRDs", http.StatusForbidden: "grant this ServiceAccount", http.StatusUnauthorized: "refuses our credentials",
 	} {
 		t.Run(http.StatusText(code), func(t *testing.T) {
 			var mu sync.Mutex

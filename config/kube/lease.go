@@ -32,7 +32,7 @@ type ElectOptions struct {
 
 // Elect stands for leader through a Lease and calls lead whenever it is elected, with a context that ends when leadership does. It stands
 // again after having lost it. It returns nil after ctx ended: lead has returned by then and the Lease is released, so that the next
-// candidate takes over within half a second.
+// candidate takes over within 0.6 s. lead is to stay until its context ends.
 func (c *Client) Elect(ctx context.Context, opts ElectOptions, lead func(context.Context)) error {
 	for ctx.Err() == nil {
 		if err := c.standOnce(ctx, opts, lead); err != nil {
@@ -48,13 +48,14 @@ func (c *Client) standOnce(ctx context.Context, opts ElectOptions, lead func(con
 	electing, stop := context.WithCancel(withClientLog(context.WithoutCancel(ctx), opts.Log))
 	defer stop()
 	t := &term{log: opts.Log, lead: lead, over: make(chan struct{})}
+	h := newHealth(opts.Log)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Name: opts.Lease,
-		Lock: &resourcelock.LeaseLock{
+		Lock: &reportingLock{health: h, LeaseLock: &resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Namespace: opts.Namespace, Name: opts.Lease},
 			Client:     c.core.CoordinationV1(),
 			LockConfig: resourcelock.ResourceLockConfig{Identity: opts.Identity},
-		},
+		}},
 		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
 		ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
@@ -69,6 +70,8 @@ func (c *Client) standOnce(ctx context.Context, opts ElectOptions, lead func(con
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ended := make(chan struct{})
+	wg.Go(func() { h.run(electing) })
+	defer stop()
 	wg.Go(func() {
 		select {
 		case <-ctx.Done():
@@ -81,6 +84,33 @@ func (c *Client) standOnce(ctx context.Context, opts ElectOptions, lead func(con
 	close(ended)
 	t.finish()
 	return nil
+}
+
+// reportingLock tells when the Lease cannot be used because it is not allowed: client-go would only go on trying. That the API server
+// cannot be reached is told by the Source.
+type reportingLock struct {
+	*resourcelock.LeaseLock
+	health *health
+}
+
+func (l *reportingLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	record, raw, err := l.LeaseLock.Get(ctx)
+	return record, raw, l.report(err)
+}
+
+func (l *reportingLock) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	return l.report(l.LeaseLock.Create(ctx, r))
+}
+
+func (l *reportingLock) Update(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	return l.report(l.LeaseLock.Update(ctx, r))
+}
+
+func (l *reportingLock) report(err error) error {
+	if kind := classify(err); kind == none || kind == forbidden || kind == unauthorized {
+		l.health.report("leases", err)
+	}
+	return err
 }
 
 // term is one time of leading. The elector starts lead in a goroutine of its own and does not wait for it, so term keeps count.

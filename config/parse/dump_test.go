@@ -129,6 +129,7 @@ func dumpService(b *strings.Builder, v *config.Service) {
 		v    any
 		show bool
 	}{
+		{"version", v.Version, v.Version != ""},
 		{"deleting", true, v.Deleting},
 		{"share", v.SharingKey, v.SharingKey != ""},
 		{"backend", v.Backend, v.Backend != ""},
