@@ -222,6 +222,25 @@ func TestOneFailsTheOthersGoOn(t *testing.T) {
 	})
 }
 
+// Failures count in a row only: after a long good time the first one is made up for at once.
+func TestBackoffStartsAnew(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.r.Set([]decide.L2Address{address("192.0.2.1", "eth0")}, []config.Interface{up("eth0", 2, macA)})
+		w.check("set", "eth0 ARP 192.0.2.1 at "+macA)
+		for _, wait := range []time.Duration{50, 100, 200, 400} {
+			w.kill("eth0 ARP")
+			pass(wait*time.Millisecond - time.Millisecond)
+			w.check("waiting")
+			pass(2 * time.Millisecond)
+			w.check("opened again", "eth0 ARP 192.0.2.1 at "+macA)
+		}
+		pass(time.Minute)
+		w.kill("eth0 ARP")
+		pass(51 * time.Millisecond)
+		w.check("after a long good time", "eth0 ARP 192.0.2.1 at "+macA)
+	})
+}
+
 func TestOneAddressFails(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		bad := netip.MustParseAddr("2001:db8::2")

@@ -2,10 +2,12 @@ package l2
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -77,19 +79,16 @@ func newKernelClient(t *testing.T, name string, addrs ...string) *kernelClient {
 	return c
 }
 
-// awaitNeighbour waits until the client's kernel has the MAC for the address; ask has it look for it.
-func (c *kernelClient) awaitNeighbour(what string, addr netip.Addr, mac string, ask bool) {
+// awaitNeighbour waits until the client's kernel has the MAC for the address; asking has it look for it.
+func (c *kernelClient) awaitNeighbour(what string, addr netip.Addr, mac string, asking bool) {
 	c.t.Helper()
 	got := ""
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for range 1000 {
 		c.do(func() {
-			if ask {
-				if conn, err := net.Dial("udp", netip.AddrPortFrom(addr, 9).String()); err == nil {
-					conn.Write([]byte("?"))
-					conn.Close()
-				}
+			if asking {
+				ask(addr)
 			}
 			got = neighbour(addr)
 		})
@@ -99,6 +98,42 @@ func (c *kernelClient) awaitNeighbour(what string, addr netip.Addr, mac string, 
 		<-tick.C
 	}
 	c.t.Errorf("%s: the client has %q for %v, want %s", what, got, addr, mac)
+}
+
+// askUntil has the client's kernel forget the addresses and look for them anew until ok.
+func (c *kernelClient) askUntil(ok func() bool, addrs ...netip.Addr) {
+	c.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range 1000 {
+		c.do(func() {
+			list, err := netlink.NeighList(0, netlink.FAMILY_ALL)
+			for i := range list {
+				if a, ok := netip.AddrFromSlice(list[i].IP); ok && slices.Contains(addrs, a.Unmap()) {
+					err = errors.Join(err, netlink.NeighDel(&list[i]))
+				}
+			}
+			if err != nil && !errors.Is(err, unix.ENOENT) {
+				c.t.Errorf("forget neighbours: %v", err)
+			}
+			for _, a := range addrs {
+				ask(a)
+			}
+		})
+		if ok() {
+			return
+		}
+		<-tick.C
+	}
+	c.t.Error("the client's questions do not arrive")
+}
+
+// ask has the kernel look for the address.
+func ask(addr netip.Addr) {
+	if conn, err := net.Dial("udp", netip.AddrPortFrom(addr, 9).String()); err == nil {
+		conn.Write([]byte("?"))
+		conn.Close()
+	}
 }
 
 func neighbour(addr netip.Addr) string {
@@ -124,6 +159,11 @@ func TestKernelBelievesUs(t *testing.T) {
 	r.Set(desired, []config.Interface{near})
 	client.awaitNeighbour("ARP", vip4, near.MAC, true)
 	client.awaitNeighbour("NDP", vip6, near.MAC, true)
+	client.askUntil(func() bool { // what it knows may come from an announcement, so have it forget and ask
+		return !slices.ContainsFunc(r.Counts(), func(c Count) bool { return c.Requests == 0 })
+	}, vip4, vip6)
+	client.awaitNeighbour("ARP", vip4, near.MAC, true)
+	client.awaitNeighbour("NDP", vip6, near.MAC, true)
 
 	moved := net.HardwareAddr{2, 0, 0, 0, 0, 0x77}
 	if err := netlink.LinkSetHardwareAddr(nettest.Link(t, "near0"), moved); err != nil {
@@ -137,7 +177,7 @@ func TestKernelBelievesUs(t *testing.T) {
 		t.Errorf("conflicts with nobody: %v", c)
 	}
 	for _, c := range r.Counts() {
-		if c.Requests == 0 || c.Replies != c.Requests || c.Gratuitous == 0 || c.SendErrors > 0 {
+		if c.Gratuitous == 0 || c.SendErrors > 0 || c.Malformed > 0 {
 			t.Errorf("counts %+v", c)
 		}
 	}

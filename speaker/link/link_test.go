@@ -175,12 +175,12 @@ func TestWatchLife(t *testing.T) {
 	nettest.Up(t, near.Name)
 	await(t, w, "set up", "near0", there(true))
 
-	for _, s := range []string{"192.0.2.1/24", "2001:db8::1/64"} {
+	for n, s := range []string{"192.0.2.1/24", "2001:db8::1/64"} {
 		addr, err := netlink.ParseAddr(s)
 		must(t, err)
 		must(t, netlink.AddrAdd(nettest.Link(t, "near0"), addr))
+		await(t, w, s, "near0", func(i *config.Interface) bool { return i != nil && len(i.Subnets) == n+1 })
 	}
-	await(t, w, "subnets of both families", "near0", func(i *config.Interface) bool { return i != nil && len(i.Subnets) == 2 })
 
 	must(t, netlink.LinkSetHardwareAddr(nettest.Link(t, "near0"), net.HardwareAddr{2, 0, 0, 0, 0, 9}))
 	await(t, w, "another MAC", "near0", func(i *config.Interface) bool { return i != nil && i.MAC == "02:00:00:00:00:09" })
