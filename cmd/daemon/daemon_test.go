@@ -46,6 +46,8 @@ func TestParse(t *testing.T) {
 		}},
 		{name: "flag wins", args: []string{"--port=1"}, env: map[string]string{"HERALD_PORT": "2"}, want: func(s settings) bool { return s.port == 1 }},
 		{name: "empty environment variable sets to empty", env: map[string]string{"HERALD_HTTP_ADDRESS": ""}, want: func(s settings) bool { return s.HTTPAddress == "" }},
+		{name: "bad word", args: []string{"--log-level=loud"}, wantErr: "--log-level"},
+		{name: "bad word in the environment", env: map[string]string{"HERALD_LOG_FORMAT": "xml"}, wantErr: "HERALD_LOG_FORMAT"},
 		{name: "bad environment", env: map[string]string{"HERALD_PORT": "many"}, wantErr: "HERALD_PORT"},
 		{name: "all bad ones are named", env: map[string]string{"HERALD_PORT": "many", "HERALD_EVERY": "often"}, wantErr: "HERALD_EVERY"},
 		{name: "bad environment does not matter when the flag is given", args: []string{"--port=1"}, env: map[string]string{"HERALD_PORT": "many"}, want: func(s settings) bool { return s.port == 1 }},
@@ -103,10 +105,9 @@ func TestDefaultNamespace(t *testing.T) {
 func TestLogger(t *testing.T) {
 	for _, c := range []struct{ level, format, want, wantErr string }{
 		{"info", "text", "level=INFO msg=hello", ""},
-		{"DEBUG", "json", `"msg":"hello"`, ""},
+		{"debug", "json", `"msg":"hello"`, ""},
 		{"error", "text", "", ""},
 		{"loud", "text", "", "--log-level"},
-		{"info", "xml", "", "--log-format"},
 	} {
 		var out bytes.Buffer
 		log, err := (&Common{LogLevel: c.level, LogFormat: c.format}).Logger(&out)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -37,10 +38,36 @@ func (c *Common) Add(flags *pflag.FlagSet, d Defaults) {
 	flags.StringVar(&c.Kubeconfig, "kubeconfig", "", "kubeconfig `file`; empty: the credentials of the Pod")
 	flags.StringVar(&c.Namespace, "namespace", defaultNamespace(namespaceFile), "`namespace` that Herald runs in")
 	flags.StringVar(&c.LoadBalancerClass, "load-balancer-class", "", "serve Services with this `class`; empty: those without one")
-	flags.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
-	flags.StringVar(&c.LogFormat, "log-format", "text", "text or json")
+	flags.Var(newChoice(&c.LogLevel, "info", "debug", "info", "warn", "error"), "log-level", "debug, info, warn or error")
+	flags.Var(newChoice(&c.LogFormat, "text", "text", "json"), "log-format", "text or json")
 	flags.StringVar(&c.HTTPAddress, "http-address", d.HTTPAddress, "`address` to serve /healthz and /readyz on; empty: none")
 	flags.StringVar(&c.MetricsAddress, "metrics-address", d.MetricsAddress, "`address` to serve /metrics on; empty: none")
+}
+
+// choice is the value of a flag that takes one of several words, so that a wrong one is refused where it was given.
+type choice struct {
+	value *string
+	words []string
+}
+
+func newChoice(value *string, preset string, words ...string) *choice {
+	*value = preset
+	return &choice{value, words}
+}
+
+// String implements pflag.Value.
+func (c *choice) String() string { return *c.value }
+
+// Type implements pflag.Value.
+func (c *choice) Type() string { return "string" }
+
+// Set implements pflag.Value.
+func (c *choice) Set(s string) error {
+	if !slices.Contains(c.words, s) {
+		return fmt.Errorf("must be one of %s", strings.Join(c.words, ", "))
+	}
+	*c.value = s
+	return nil
 }
 
 // defaultNamespace reads the namespace of the Pod; outside of one it is herald-system.

@@ -11,16 +11,13 @@ import (
 func (c *Common) Logger(out io.Writer) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: must be debug, info, warn or error", c.LogLevel)
+		return nil, fmt.Errorf("--log-level: %w", err)
 	}
 	opts := &slog.HandlerOptions{Level: level}
-	switch c.LogFormat {
-	case "text":
-		return slog.New(slog.NewTextHandler(out, opts)), nil
-	case "json":
+	if c.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(out, opts)), nil
 	}
-	return nil, fmt.Errorf("--log-format %q: must be text or json", c.LogFormat)
+	return slog.New(slog.NewTextHandler(out, opts)), nil
 }
 
 // Version returns what the linker was told, else what the Go toolchain recorded, else "unknown".

@@ -31,10 +31,11 @@ type Client struct {
 // Connect reads the kubeconfig file, or in-cluster credentials when the name is empty, and makes a Client. It sends nothing: an absent
 // API server shows up in the Source, which keeps trying.
 func Connect(kubeconfig string) (*Client, error) {
-	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-	if kubeconfig == "" {
-		cfg, err = rest.InClusterConfig()
+	read := rest.InClusterConfig
+	if kubeconfig != "" {
+		read = func() (*rest.Config, error) { return clientcmd.BuildConfigFromFlags("", kubeconfig) }
 	}
+	cfg, err := read()
 	if err != nil {
 		return nil, fmt.Errorf("credentials for the API server: %w (outside a Pod, give --kubeconfig)", err)
 	}
