@@ -26,6 +26,9 @@ const (
 	NodeASN   = 64513
 )
 
+// heraldUser is the user of Herald's image, see cmd/Dockerfile.
+const heraldUser = 65532
+
 // Options describe a laboratory. The zero value is the usual one: three nodes and a router.
 type Options struct {
 	// Nodes is the number of nodes, 3 if it is 0.
@@ -253,7 +256,7 @@ func (l *Lab) images() kubelet.Resolver {
 		"lab/web": {Dir: l.imageDir("web"), Entrypoint: []string{"/labweb"}},
 	}
 	if l.programs.Herald != "" {
-		images["herald"] = kubelet.Image{Dir: l.imageDir("herald")}
+		images["herald"] = kubelet.Image{Dir: l.imageDir("herald"), User: heraldUser}
 	}
 	for name, image := range l.o.Images {
 		images[name] = image

@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,8 +14,8 @@ import (
 	"strconv"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
@@ -168,6 +169,9 @@ func orDefault(seconds int32, otherwise int) time.Duration {
 
 // check carries out a probe once.
 func (k *Kubelet) check(ctx context.Context, c *corev1.Container, p *process, h *corev1.ProbeHandler, at placement, timeout time.Duration) error {
+	if h.Exec != nil {
+		return k.exec(ctx, p, h.Exec.Command, timeout)
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	switch {
@@ -183,8 +187,6 @@ func (k *Kubelet) check(ctx context.Context, c *corev1.Container, p *process, h 
 			return err
 		}
 		return conn.Close()
-	case h.Exec != nil:
-		return k.exec(ctx, p, h.Exec.Command)
 	}
 	return fmt.Errorf("probe: %w", errUnsupported)
 }
@@ -250,11 +252,14 @@ func portNumber(c *corev1.Container, port intstr.IntOrString) (string, error) {
 	return "", fmt.Errorf("container %s has no port named %q", c.Name, port.StrVal)
 }
 
-// runHook carries out a preStop or postStart hook.
+// hookLimit ends a hook where nothing else does; the Pod's grace is usually shorter.
+const hookLimit = 10 * time.Minute
+
+// runHook carries out a preStop hook.
 func (k *Kubelet) runHook(ctx context.Context, p *process, h *corev1.LifecycleHandler) error {
 	switch {
 	case h.Exec != nil:
-		return k.exec(ctx, p, h.Exec.Command)
+		return k.exec(ctx, p, h.Exec.Command, hookLimit)
 	case h.Sleep != nil:
 		select {
 		case <-p.done:
@@ -266,10 +271,13 @@ func (k *Kubelet) runHook(ctx context.Context, p *process, h *corev1.LifecycleHa
 	return fmt.Errorf("hook: %w", errUnsupported)
 }
 
-// exec runs a command in a container's namespaces, with the container's rights. Its output is part of the error.
-func (k *Kubelet) exec(ctx context.Context, p *process, command []string) error {
+// exec runs a command in a container's namespaces, with the container's rights. The timeout counts from when the command
+// itself starts: entering the container is the laboratory's affair. The command's output is part of the error.
+func (k *Kubelet) exec(ctx context.Context, p *process, command []string, timeout time.Duration) error {
 	spec := execSpec{PID: p.pid, Process: p.user}
 	spec.Process.Args = command
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = []string{shimExec}
@@ -280,8 +288,10 @@ func (k *Kubelet) exec(ctx context.Context, p *process, command []string) error 
 	if err := startShim(k.o.Host, cmd, spec); err != nil {
 		return err
 	}
+	timer := time.AfterFunc(timeout, func() { cancel(fmt.Errorf("timed out after %s", timeout)) })
+	defer timer.Stop()
 	if err := cmd.Wait(); err != nil {
-		return fmt.Errorf("%v: %w: %s", command, err, bytes.TrimSpace(out.Bytes()))
+		return fmt.Errorf("%v: %w: %s", command, cmp.Or(context.Cause(ctx), err), bytes.TrimSpace(out.Bytes()))
 	}
 	return nil
 }
