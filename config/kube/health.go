@@ -105,7 +105,7 @@ func (h *health) tell(before, now map[string]failure) {
 		if len(fresh) == 0 || kind == unreachable && has(before, unreachable) {
 			continue
 		}
-		h.log.Error(kind.advice(), "resources", strings.Join(fresh, ","), "err", err)
+		h.log.Error("the API server does not give us what we need; trying on", "what", kind.advice(), "resources", strings.Join(fresh, ","), "err", err)
 	}
 	var well []string
 	for resource, f := range before {
@@ -149,13 +149,13 @@ func has(state map[string]failure, kind trouble) bool {
 func (t trouble) advice() string {
 	switch t {
 	case missing:
-		return "the API server does not know these resources; install Herald's CRDs (chart value crds.install, or the files in config/crd); trying on"
+		return "the API server does not know these resources; install Herald's CRDs (chart value crds.install, or the files in config/crd)"
 	case forbidden:
-		return "not allowed to use these resources; grant this ServiceAccount what the error names (the chart's RBAC does); trying on"
+		return "not allowed to use these resources; grant this ServiceAccount what the error names (the chart's RBAC does)"
 	case unauthorized:
-		return "the API server refuses our credentials; check the ServiceAccount token or the kubeconfig; trying on"
+		return "the API server refuses our credentials; check the ServiceAccount token or the kubeconfig"
 	case unreachable:
-		return "API server unreachable; what is in force stays in force; trying on"
+		return "API server unreachable; what is in force stays in force"
 	}
 	return ""
 }

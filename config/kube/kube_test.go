@@ -110,7 +110,7 @@ func TestHealth(t *testing.T) {
 			bad      bool     // Err afterwards
 		}{
 			{[]outcome{{"services", nil}}, nil, false},
-			{[]outcome{{"services", refused}, {"nodes", refused}}, []string{"unreachable; what is in force stays in force; trying on\" resources=nodes,services"}, true},
+			{[]outcome{{"services", refused}, {"nodes", refused}}, []string{"unreachable; what is in force stays in force\" resources=nodes,services"}, true},
 			{[]outcome{{"services", refused}, {"bgppeers", refused}}, nil, true},
 			{[]outcome{{"services", nil}}, nil, true},
 			{[]outcome{{"nodes", apierrors.NewServiceUnavailable("x")}}, nil, true},
@@ -122,8 +122,9 @@ func TestHealth(t *testing.T) {
 			{[]outcome{{"nodes", apierrors.NewUnauthorized("x")}}, []string{"refuses our credentials"}, true},
 			{[]outcome{{"nodes", nil}, {"ipaddresspools", nil}}, []string{"available again\" resources=ipaddresspools,nodes"}, false},
 			{[]outcome{
-				{"services", apierrors.NewResourceExpired("x")}, {"services", apierrors.NewGone("x")},
-				{"services", apierrors.NewTooManyRequests("x", 1)}, {"services", apierrors.NewTimeoutError("too large resource version", 1)},
+				{"services", apierrors.NewResourceExpired("x")},
+				{"services", apierrors.NewTooManyRequests("x", 1)},
+				{"services", apierrors.NewTimeoutError("too large resource version", 1)},
 			}, nil, false},
 		}
 		for i, s := range steps {

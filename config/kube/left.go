@@ -98,7 +98,7 @@ func (l *left) run(ctx context.Context) {
 func (l *left) attempt(ctx context.Context, doing string, do func(context.Context) error) bool {
 	err := do(ctx)
 	if err != nil && ctx.Err() == nil {
-		l.log.Debug(doing+" failed; trying on", "err", err) // why is in the health of the watches, logged there once
+		l.log.Debug("Services that are no longer ours cannot be found; trying on", "doing", doing, "err", err) // why is in the health of the watches, logged there once
 	}
 	return err == nil
 }

@@ -38,7 +38,7 @@ func (c *Client) EnsureSecret(ctx context.Context, namespace, name, entry string
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("Secret %s/%s with entry %s: %w (make it by hand, or allow this ServiceAccount get, create and update)", namespace, name, entry, err)
+		return fmt.Errorf("making sure of Secret %s/%s with entry %s: %w (make it by hand, or allow this ServiceAccount get, create and update)", namespace, name, entry, err)
 	}
 	return nil
 }

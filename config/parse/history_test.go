@@ -3,6 +3,7 @@ package parse
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -76,7 +77,7 @@ func churn[T any, P kubeObject[T]](c *cluster, list []P, ns string, fill func(P)
 	o.SetCreationTimestamp(m.CreationTimestamp)
 	o.SetLabels(m.Labels)
 	fill(o)
-	return append(list[:len(list):len(list)], o)
+	return append(slices.Clip(list), o)
 }
 
 func (c *cluster) selectors() []v1beta1.LabelSelector {

@@ -93,14 +93,13 @@ type world struct {
 }
 
 // see notes that a config object exists.
-func (w *world) see(kind string, o metav1.Object, conditions []metav1.Condition) config.Ref {
+func (w *world) see(kind string, o metav1.Object, conditions []metav1.Condition) {
 	ref := config.Ref{Kind: kind, Name: o.GetName()}
 	if w.seen == nil {
 		w.seen = make(map[config.Ref]bool)
 	}
 	w.seen[ref] = true
 	w.objects = append(w.objects, config.Object{Ref: ref, Generation: o.GetGeneration(), Ready: condition(conditions, ReadyType)})
-	return ref
 }
 
 // identity is what an object is remembered by: its UID, or its name where there is none (objects from a file).

@@ -89,17 +89,24 @@ func (s *services) update(objs []*corev1.Service, dirty map[config.Key]struct{})
 		}
 	}
 	if len(s.byID) > len(objs) {
-		for id, e := range s.byID {
-			if e.round != s.round {
-				delete(s.byID, id)
-				reorder = reorder || e.ours
-				e.ours = false
-			}
-		}
+		reorder = s.drop() || reorder
 	}
 	if reorder || len(added) > 0 {
 		s.reorder(added)
 	}
+}
+
+// drop forgets the Services that were not seen in this round. It reports whether one of them was ours.
+func (s *services) drop() bool {
+	ours := false
+	for id, e := range s.byID {
+		if e.round != s.round {
+			delete(s.byID, id)
+			ours = ours || e.ours
+			e.ours = false
+		}
+	}
+	return ours
 }
 
 // renew parses a Service that is new or changed.
