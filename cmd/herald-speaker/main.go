@@ -27,6 +27,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	kube.RouteClientLog(log)
 	client, err := kube.Connect(s.Kubeconfig)
 	if err != nil {
 		return err
