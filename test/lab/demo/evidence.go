@@ -159,14 +159,15 @@ func (d *demo) showHTTP(ctx context.Context) (string, error) {
 func (d *demo) get(ctx context.Context, from *netlab.Host, to netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(ctx, seeLimit)
 	defer cancel()
-	r, err := probe.FirstGet(ctx, from, "http://"+to.String()+"/", time.Second)
+	url := "http://" + strings.TrimSuffix(to.String(), ":80") + "/"
+	r, err := probe.FirstGet(ctx, from, url, time.Second)
 	if err != nil {
 		return err
 	}
 	if err := fromWeb(r.Body); err != nil {
 		return err
 	}
-	d.out.say("%-10s → http://%s/  %s", from.Name(), to, strings.TrimSpace(r.Body))
+	d.out.say("%-10s → %s  %s", from.Name(), url, strings.TrimSpace(r.Body))
 	return nil
 }
 
