@@ -16,6 +16,8 @@ import (
 type Snapshot struct {
 	Services          []*Service // Services this installation handles: type LoadBalancer of our class
 	Pools             []*Pool
+	Reservations      []*Reservation // well-formed ones, expired or not; filled for the controller only
+	ServiceCIDRs      []netip.Prefix // what the cluster keeps for ClusterIPs, sorted; filled for the controller only
 	L2Advertisements  []*L2Advertisement
 	Peers             []*Peer
 	BGPAdvertisements []*BGPAdvertisement
@@ -102,6 +104,8 @@ type Service struct {
 	SharingKey    string
 	Backend       string // canonical selector with its namespace; "" without a selector (such Services have no comparable backends)
 	Request       Request
+	Admitted      []string     // pools with a serviceAllocation that admits the Service, in the order to try them; shared, never write to it; for the controller only
+	Waiting       bool         // its namespace is not known yet, so Admitted may lack pools: it keeps what it has and gets nothing new
 	Ingress       []netip.Addr // status.loadBalancer.ingress[].ip in order: the ledger of what it holds
 	ForeignStatus bool         // status.loadBalancer holds something that Herald never writes (a hostname, an unparsable IP)
 	Allocated     Condition    // heraldlb.io/Allocated as it stands in the status; zero when absent
@@ -137,8 +141,31 @@ type Pool struct {
 	UID        string
 	Created    time.Time
 	Ranges     []Range // sorted, disjoint, both families
+	Excluded   []Range // parts of Ranges that are never given out; sorted, disjoint, each within one of Ranges. Who holds one keeps it.
 	AutoAssign bool
-	Status     PoolStatus // as it stands in the API
+	AvoidBuggy bool // never give out an IPv4 address that ends in .0 or .255; who holds one keeps it
+	Paused     bool // nothing new is given out; who holds an address keeps it
+
+	// Only the Services that list a scoped pool as Admitted may have its addresses, also on request.
+	Scoped   bool
+	Priority int    // of a scoped pool: lower first, 0 last
+	Admits   string // of a scoped pool, for people: "only namespaces matching team=infra"
+
+	NamespaceQuota int           // most addresses of each family that the Services of one namespace may hold; 0 = no limit
+	RetainFor      time.Duration // how long addresses of a Service that goes are kept for one of the same name; 0 = not at all
+	Status         PoolStatus    // as it stands in the API
+}
+
+// Reservation keeps addresses for one Service.
+type Reservation struct {
+	Name      string
+	UID       string
+	Created   time.Time
+	Addresses []netip.Addr // one of each family at most, IPv4 first; in no other reservation in force
+	Service   Key
+	ExpiresAt time.Time // zero: never
+	Expired   bool      // when the snapshot was made; then it reserves nothing. The snapshot is made anew when one expires.
+	Retained  bool      // made by Herald for a pool's retainFor: Herald deletes it when it has expired or is not needed any more
 }
 
 // PoolStatus is the usage of a pool by family. Counts saturate at math.MaxInt64.
