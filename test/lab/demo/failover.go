@@ -65,8 +65,8 @@ func (d *demo) showFailover(ctx context.Context) (string, error) {
 // describe prints one address's outage.
 func (d *demo) describe(o observation, cut time.Time) {
 	gap := o.answers.LongestGap()
-	if gap.From.Before(cut.Add(-100 * time.Millisecond)) {
-		d.out.say("%s: not affected by the cut (longest time without an answer %s)", o.ip, milliseconds(gap.Duration()))
+	if macs := o.answers.MACs(); len(macs) == 1 && gap.After != "" {
+		d.out.say("%s: another node answered for it, before and after (longest time without an answer %s)", o.ip, milliseconds(gap.Duration()))
 		return
 	}
 	d.out.say("%s: %s without an answer to a cold client; a warm one's TCP connections failed for %s (%d of %d attempts)",
