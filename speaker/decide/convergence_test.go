@@ -176,7 +176,7 @@ func (w *world) split(n int) { w.part = func(a, b int) bool { return (a < n) != 
 func (w *world) heal() { w.part = func(a, b int) bool { return false } }
 
 func TestConvergence(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(12) {
 		nodes := 2 + int(seed%6)
 		w := newWorld(seed, plain(nodes, 40))
 		w.run(60)
@@ -223,7 +223,7 @@ func (w *world) checkHeal(t *testing.T, before map[netip.Addr]string, n int) map
 
 // TestNodeLoss kills a node: each of its addresses is taken exactly once, and nothing else moves; when it comes back empty, nothing moves.
 func TestNodeLoss(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(6) {
 		w := newWorld(seed, plain(5, 100))
 		w.run(60)
 		before, took := w.whole(t, "placed"), w.took()
@@ -282,7 +282,7 @@ func (w *world) rejoin(i int) {
 
 // TestBurst adds Services one by one while claims still travel: every address ends with one owner, and few are taken twice.
 func TestBurst(t *testing.T) {
-	all := plain(3, 1000)
+	all := plain(3, 400)
 	w := newWorld(1, all)
 	snapshot := *all.Config
 	w.facts.Config = &snapshot

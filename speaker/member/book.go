@@ -19,8 +19,9 @@ type book struct {
 	memory decide.Memory
 	seeds  map[netip.AddrPort]bool
 
-	wants map[string]bool // live peers whose record is missing or behind
-	dirty bool            // the view must be built anew
+	wants  map[string]bool    // live peers whose record is missing or behind
+	outrun map[string]*record // live peers that spoke, but whose earlier run counts as newer: with that run's record, to tell them
+	dirty  bool               // the view must be built anew
 }
 
 // peer is another speaker that was ever seen.
@@ -49,6 +50,7 @@ func newBook(node string, addr netip.AddrPort, run uint64) *book {
 		memory: decide.Memory{},
 		seeds:  map[netip.AddrPort]bool{},
 		wants:  map[string]bool{},
+		outrun: map[string]*record{},
 		past:   history{changes: map[netip.Addr]uint64{}},
 		self:   &record{stamp: stamp{run: run}, member: decide.Member{Node: node}},
 		dirty:  true,
@@ -212,7 +214,13 @@ func (b *book) take(rec *record, firsthand bool) bool {
 	}
 	b.remember(rec.member.Claims)
 	p := b.peers[rec.member.Node]
-	if p == nil || !p.live || (p.rec != nil && !rec.newer(p.rec.stamp)) {
+	if p == nil || !p.live {
+		return false
+	}
+	if p.rec != nil && !rec.newer(p.rec.stamp) {
+		if firsthand && rec.run != p.rec.run {
+			b.outrun[rec.member.Node] = p.rec
+		}
 		return false
 	}
 	restarted := firsthand && p.rec == nil && rec.run != p.seen.run // with a clock that went back, perhaps
@@ -348,16 +356,27 @@ func (b *book) prune() {
 	maps.DeleteFunc(b.peers, func(_ string, p *peer) bool { return !p.live && !b.seeds[p.addr] })
 }
 
-// missing returns the seeds that are no live member, sorted.
-func (b *book) missing() []netip.AddrPort {
-	lost := maps.Clone(b.seeds)
-	delete(lost, b.addr)
+// lack is a seed that is no live member.
+type lack struct {
+	addr netip.AddrPort
+	lost bool // it was one
+}
+
+// missing returns the seeds that are no live members; before anybody was joined, all.
+func (b *book) missing(joined bool) []lack {
+	lost := map[netip.AddrPort]bool{b.addr: false}
 	for _, p := range b.peers {
-		if p.live {
-			delete(lost, p.addr)
+		if joined {
+			lost[p.addr] = !p.live
 		}
 	}
-	return slices.SortedFunc(maps.Keys(lost), netip.AddrPort.Compare)
+	var out []lack
+	for seed := range b.seeds {
+		if wasLost, known := lost[seed]; !known || wasLost {
+			out = append(out, lack{seed, wasLost})
+		}
+	}
+	return out
 }
 
 // view returns an immutable picture of the book.

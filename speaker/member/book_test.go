@@ -19,7 +19,7 @@ func port(i int) netip.AddrPort {
 // TestBooksAgree lets books publish at random and exchange messages that are lost, repeated and reordered; after a last exchange without
 // loss all must say the same.
 func TestBooksAgree(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(15) {
 		r := rand.New(rand.NewPCG(seed, 5))
 		const n = 4
 		books := make([]*book, n)
@@ -159,6 +159,9 @@ func TestRestartWithAClockThatWentBack(t *testing.T) {
 	deliver(a, must(t, encodeFull(second.self)))
 	if len(a.peers["b"].rec.member.Claims) == 0 {
 		t.Fatal("the test is wrong: the second run should not be believed yet")
+	}
+	if a.outrun["b"] != a.peers["b"].rec {
+		t.Error("the second run is not to be told of the first")
 	}
 	second.alive("a", port(1))
 	deliver(second, must(t, encodeSync(a.bundle()))) // the join

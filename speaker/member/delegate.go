@@ -66,7 +66,7 @@ func (m *Member) wake() {
 	if m.book.dirty {
 		poke(m.changed)
 	}
-	if len(m.asks) > 0 || len(m.book.wants) > 0 || (m.book.said() && m.book.self.stamp != m.told) {
+	if len(m.asks) > 0 || len(m.book.wants) > 0 || len(m.book.outrun) > 0 || (m.book.said() && m.book.self.stamp != m.told) {
 		poke(m.unsent)
 	}
 }

@@ -48,6 +48,8 @@ type Member struct {
 	changed chan struct{}
 	seeded  chan struct{} // wakes the joiner
 	unsent  chan struct{} // wakes the sender
+	pace    func(speakers int) profile
+	adjust  func(*memberlist.Config) // for tests
 	dropped atomic.Uint64
 	pic     atomic.Pointer[View] // nil until gossip was tried
 
@@ -73,6 +75,7 @@ func New(opt Options) *Member {
 		unsent:  make(chan struct{}, 1),
 		book:    newBook(opt.Node, netip.AddrPortFrom(opt.BindAddress.Unmap(), opt.Port), binary.BigEndian.Uint64(run[:])),
 		asks:    map[string]bool{},
+		pace:    profileFor,
 	}
 	m.queue.RetransmitMult = 4
 	m.queue.NumNodes = m.alive
@@ -221,7 +224,7 @@ func (m *Member) config() *memberlist.Config {
 	m.mu.Lock()
 	speakers := m.book.view().Known
 	m.mu.Unlock()
-	p := profileFor(speakers)
+	p := m.pace(speakers)
 	c := memberlist.DefaultLANConfig()
 	c.Name = m.opt.Node
 	if m.opt.BindAddress.IsValid() {
@@ -241,6 +244,9 @@ func (m *Member) config() *memberlist.Config {
 	d := &delegate{m}
 	c.Delegate, c.Events, c.Conflict = d, d, d
 	c.Logger = log.New(newLogWriter(m.opt.Log), "", 0)
+	if m.adjust != nil {
+		m.adjust(c)
+	}
 	return c
 }
 

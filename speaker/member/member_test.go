@@ -12,152 +12,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/hashicorp/memberlist"
 
-	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/speaker/decide"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// patience is how long a test waits for what should come much sooner.
-const patience = 30 * time.Second
-
-var key = bytes.Repeat([]byte{7}, KeySize)
-
-// nextHost hands out loopback addresses, so that tests share none.
-var nextHost atomic.Uint32
-
-func loopback() netip.Addr {
-	n := nextHost.Add(1)
-	pid := os.Getpid()
-	return netip.AddrFrom4([4]byte{127, byte(1 + pid%250), byte(1 + pid/250%250), byte(n)})
-}
-
-const testPort = 17947
-
-// run is a running Member.
-type run struct {
-	*Member
-	addr netip.AddrPort
-	stop func()
-	log  *syncBuffer
-}
-
-// start runs a member; key and address may differ between tests.
-func start(t *testing.T, node string, addr netip.Addr, key []byte) *run {
-	t.Helper()
-	out := &syncBuffer{}
-	m := New(Options{Node: node, BindAddress: addr, Port: testPort, Key: key,
-		Log: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- m.Run(ctx) }()
-	var once sync.Once
-	r := &run{Member: m, addr: netip.AddrPortFrom(addr, testPort), log: out}
-	r.stop = func() {
-		once.Do(func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Errorf("%s: %v", node, err)
-			}
-		})
-	}
-	t.Cleanup(func() {
-		r.stop()
-		if t.Failed() {
-			t.Logf("log of %s:\n%s", node, tail(out.String()))
-		}
-	})
-	return r
-}
-
-func tail(s string) string {
-	lines := strings.Split(s, "\n")
-	return strings.Join(lines[max(0, len(lines)-30):], "\n")
-}
-
-// syncBuffer is a log that may be read while it is written.
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-// cluster starts n members that know each other's addresses and have published something.
-func cluster(t *testing.T, n int) []*run {
-	t.Helper()
-	var all []*run
-	var seeds []netip.AddrPort
-	for i := range n {
-		r := start(t, fmt.Sprintf("node-%02d", i), loopback(), key)
-		all, seeds = append(all, r), append(seeds, r.addr)
-	}
-	for i, r := range all {
-		r.SetSeeds(seeds)
-		r.Publish(self(i, nil))
-	}
-	for _, r := range all {
-		r.waitFor(t, fmt.Sprintf("%d members", n), func(v *View) bool { return len(v.Members) == n && v.Alive == n })
-		if v := r.View(); v.Known != n {
-			t.Fatalf("Known = %d, want %d", v.Known, n)
-		}
-	}
-	return all
-}
-
-func self(i int, claims map[netip.Addr]decide.Claim) decide.Member {
-	return decide.Member{Started: int64(i + 1), Claims: claims, Interfaces: []config.Interface{{Name: "eth0", Index: 2, Up: true,
-		MAC: fmt.Sprintf("02:00:00:00:00:%02x", i), Subnets: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 24)}}}}
-}
-
-// waitFor waits until the view fulfils a condition, woken by Changed.
-func (r *run) waitFor(t *testing.T, what string, ok func(*View) bool) time.Duration {
-	t.Helper()
-	began, end := time.Now(), time.After(patience)
-	for {
-		if v := r.View(); v != nil && ok(v) {
-			return time.Since(began)
-		}
-		select {
-		case <-r.Changed():
-		case <-end:
-			t.Fatalf("%s: no %s within %v; view: %+v", r.opt.Node, what, patience, r.View())
-		}
-	}
-}
-
-// claims returns what a view says of a node's claims; nil when the node is not there.
-func claimsOf(v *View, node string) map[netip.Addr]decide.Claim {
-	i := slices.IndexFunc(v.Members, func(m decide.Member) bool { return m.Node == node })
-	if i < 0 {
-		return nil
-	}
-	return v.Members[i].Claims
-}
-
-func manyClaims(n int, counter uint64) map[netip.Addr]decide.Claim {
-	out := map[netip.Addr]decide.Claim{}
-	for i := range n {
-		out[netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})] = decide.Claim{Counter: counter, Majority: true}
-	}
-	return out
-}
 
 func TestClaimsSpread(t *testing.T) {
 	all := cluster(t, 5)
@@ -234,9 +95,7 @@ func TestRestart(t *testing.T) {
 				took := r.waitFor(t, "the second run", func(v *View) bool { return v.Alive == 3 && maps.Equal(claimsOf(v, "node-01"), claims) })
 				t.Logf("back after %v", took.Round(time.Millisecond))
 			}
-			if got := again.View().Claims[netip.MustParseAddr("10.0.0.5")]; got != 9 {
-				t.Errorf("the second run knows counter %d of the first, want 9", got)
-			}
+			again.waitFor(t, "counter of the first run", func(v *View) bool { return v.Claims[netip.MustParseAddr("10.0.0.5")] == 9 })
 		})
 	}
 }
@@ -254,7 +113,8 @@ func TestWrongKeyIsNotHeard(t *testing.T) {
 		}
 		<-time.After(10 * time.Millisecond)
 	}
-	if v := all[0].View(); v.Alive != 2 || len(v.Claims) != 0 || v.Known != 3 {
+	all[0].waitFor(t, "other with the right key", func(v *View) bool { return v.Alive == 2 })
+	if v := all[0].View(); v.Alive > 2 || len(v.Claims) != 0 || v.Known != 3 {
 		t.Errorf("a stranger with another key is believed: %+v", v)
 	}
 	if v := stranger.View(); v.Alive != 1 {
@@ -291,6 +151,68 @@ func TestPortTaken(t *testing.T) {
 			t.Fatal("the port is free, but was not opened")
 		}
 		<-time.After(10 * time.Millisecond)
+	}
+}
+
+// wire is memberlist's own transport, with a knife: while cut reports true of a destination, nothing is sent there.
+type wire struct {
+	*memberlist.NetTransport
+	cut func(to string) bool
+}
+
+func (w *wire) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
+	if w.cut(a.Addr) {
+		return time.Now(), nil
+	}
+	return w.NetTransport.WriteToAddress(b, a)
+}
+
+func (w *wire) DialAddressTimeout(a memberlist.Address, d time.Duration) (net.Conn, error) {
+	if w.cut(a.Addr) {
+		return nil, os.ErrDeadlineExceeded
+	}
+	return w.NetTransport.DialAddressTimeout(a, d)
+}
+
+func TestSplitAndHeal(t *testing.T) {
+	var mu sync.Mutex
+	sides := map[string]int{} // address -> side, while split
+	all := clusterWith(t, 5, func(m *Member) {
+		m.adjust = func(c *memberlist.Config) {
+			nt, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{c.BindAddr}, BindPort: c.BindPort, Logger: c.Logger})
+			if err != nil {
+				t.Errorf("transport: %v", err)
+				return
+			}
+			self := netip.AddrPortFrom(m.opt.BindAddress, testPort).String()
+			c.Transport = &wire{nt, func(to string) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return sides[self] != sides[to]
+			}}
+		}
+	})
+	for i, r := range all {
+		r.Publish(self(i, map[netip.Addr]decide.Claim{netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}): {Counter: 1}}))
+	}
+	mu.Lock()
+	sides[all[0].addr.String()], sides[all[1].addr.String()] = 1, 1
+	mu.Unlock()
+	all[0].waitFor(t, "split", func(v *View) bool { return v.Alive == 2 && len(v.Members) == 2 && v.Known == 5 })
+	all[4].waitFor(t, "split", func(v *View) bool { return v.Alive == 3 && len(v.Members) == 3 && v.Known == 5 })
+	want := map[netip.Addr]decide.Claim{netip.AddrFrom4([4]byte{10, 1, 0, 9}): {Counter: 2}}
+	all[0].Publish(self(0, want)) // what the others hear after the heal must not be what they knew before
+	mu.Lock()
+	clear(sides)
+	mu.Unlock()
+	for _, r := range all {
+		took := r.waitFor(t, "heal", func(v *View) bool {
+			if c := claimsOf(v, "node-00"); c != nil && !maps.Equal(c, want) {
+				t.Errorf("%s: old claims after the heal: %v", r.opt.Node, c)
+			}
+			return v.Alive == 5 && len(v.Members) == 5
+		})
+		t.Logf("whole again after %v", took.Round(time.Millisecond))
 	}
 }
 

@@ -51,8 +51,9 @@ type outbox struct {
 	digest  []byte // what fits in any case
 	full    []byte // the whole record, for those that asked
 	asks    map[string]bool
-	wants   []string // whose record is asked for
-	waiting bool     // some record is still missing
+	outrun  map[string]*record // see book
+	wants   []string           // whose record is asked for
+	waiting bool               // some record is still missing
 	peers   map[string]netip.AddrPort
 }
 
@@ -60,7 +61,8 @@ type outbox struct {
 func (m *Member) outbox(asked map[string]time.Time, now time.Time) outbox {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	w := outbox{peers: m.book.livePeers()}
+	w := outbox{peers: m.book.livePeers(), outrun: m.book.outrun}
+	m.book.outrun = map[string]*record{}
 	if m.book.said() && m.book.self.stamp != m.told {
 		w.news, w.packed = m.book.news(packetLimit)
 		w.digest = encodeDigest(digest{m.opt.Node, m.book.self.stamp})
@@ -87,14 +89,15 @@ func (m *Member) outbox(asked map[string]time.Time, now time.Time) outbox {
 
 // deliver sends a round. Packets go out here; streams, which may block on a peer that is gone, in g.
 func (m *Member) deliver(g *errgroup.Group, ml *memberlist.Memberlist, w outbox) {
-	if w.news == nil && len(w.asks) == 0 && len(w.wants) == 0 {
-		return
-	}
 	if w.news != nil {
 		m.tellAll(g, ml, w)
 	}
 	for node := range w.asks {
 		m.tell(g, ml, w.node(node), w.full, len(w.full) <= packetLimit)
+	}
+	for node, rec := range w.outrun {
+		msg := encodeFull(rec)
+		m.tell(g, ml, w.node(node), msg, len(msg) <= packetLimit)
 	}
 	for _, node := range w.wants {
 		m.tell(g, ml, w.node(node), encodeWant(m.opt.Node), true)
