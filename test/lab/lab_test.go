@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/heraldlb/herald/test/lab/netlab"
 )
 
@@ -23,6 +25,7 @@ func startLab(t *testing.T, o Options) *Lab {
 	netlab.Need(t)
 	o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	o.Progress = t.Output()
+	before := goleak.IgnoreCurrent()
 	began := time.Now()
 	l, err := Start(t.Context(), o)
 	if err != nil {
@@ -37,6 +40,7 @@ func startLab(t *testing.T, o Options) *Lab {
 		if err := l.Close(); err != nil {
 			t.Errorf("ending the laboratory: %v", err)
 		}
+		goleak.VerifyNone(t, before)
 	})
 	return l
 }

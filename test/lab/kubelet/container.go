@@ -153,7 +153,7 @@ func (w *worker) launch(c *container, spec containerSpec) (*process, error) {
 	defer out.Close()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{shimRun}
-	cmd.Env = []string{}
+	cmd.Env = shimEnvironment()
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true,

@@ -281,7 +281,7 @@ func (k *Kubelet) exec(ctx context.Context, p *process, command []string, timeou
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = []string{shimExec}
-	cmd.Env = []string{}
+	cmd.Env = shimEnvironment()
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) } // the shim then kills the command
 	cmd.WaitDelay = time.Second

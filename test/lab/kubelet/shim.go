@@ -59,6 +59,9 @@ type processSpec struct {
 	NoNewPrivileges bool
 }
 
+// shimEnvironment is what a shim itself needs. A program with the race detector otherwise sleeps a second before it exits.
+func shimEnvironment() []string { return []string{"GORACE=atexit_sleep_ms=0"} }
+
 // Shim must be the first call in main or TestMain of a program that runs kubelets. In a process that was started to
 // become a container it does not return.
 func Shim() {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // worker runs one Pod. The goroutine in run owns all of its fields; processes and probes report to it by post.
@@ -234,11 +235,16 @@ func (w *worker) prepareVolumes(ctx context.Context, now time.Time) bool {
 	return true
 }
 
-// fail keeps a reason for the status and logs it when it is a new one.
+// fail keeps a reason for the status and logs it when it is a new one. That a Pod's objects are forbidden is nothing
+// unusual: node authorisation learns of a new Pod a moment after us.
 func (w *worker) fail(what string, err error) {
 	if text := what + ": " + err.Error(); text != w.problem {
 		w.problem = text
-		w.log.Warn("the Pod waits", "for", what, "err", err)
+		level := slog.LevelWarn
+		if apierrors.IsForbidden(err) {
+			level = slog.LevelDebug
+		}
+		w.log.Log(context.Background(), level, "the Pod waits", "for", what, "err", err)
 	}
 }
 
