@@ -212,22 +212,24 @@ func TestJoins(t *testing.T) {
 	}
 }
 
-// TestConfigIsKept: a pool that vanished in an uninstall would take its addresses from every Service.
-func TestConfigIsKept(t *testing.T) {
-	config := `{config: {ipAddressPools: [{name: a, annotations: {x: z}, spec: {addresses: [192.0.2.0/24]}}], l2Advertisements: [{name: a}]}`
-	for values, want := range map[string]string{config + "}": "keep", config + ", crds: {keep: false}}": ""} {
-		n := 0
-		for _, o := range mustTemplate(t, values) {
-			if o.GroupVersionKind().Group != "heraldlb.io" {
-				continue
-			}
-			n++
-			if have := o.GetAnnotations()["helm.sh/resource-policy"]; have != want {
-				t.Errorf("%s: %s has the policy %q, want %q", values, o.GetKind(), have, want)
-			}
+// TestConfigGoesWithTheRelease: what a release made of its values is Helm's to change and delete. An object kept after an uninstall would keep
+// a release of another name from being installed, and an entry taken out of the values would stay in force unseen.
+func TestConfigGoesWithTheRelease(t *testing.T) {
+	values := `{config: {ipAddressPools: [{name: a, annotations: {x: z}, spec: {addresses: [192.0.2.0/24]}}], l2Advertisements: [{name: a}]}}`
+	n := 0
+	for _, o := range mustTemplate(t, values) {
+		if o.GroupVersionKind().Group != "heraldlb.io" {
+			continue
 		}
-		if n != 2 {
-			t.Errorf("%s: %d objects, want 2", values, n)
+		n++
+		if have, ok := o.GetAnnotations()["helm.sh/resource-policy"]; ok {
+			t.Errorf("%s has the policy %q", o.GetKind(), have)
 		}
+		if want := o.GetKind() == "IPAddressPool"; (o.GetAnnotations()["x"] == "z") != want {
+			t.Errorf("%s has the annotations %v", o.GetKind(), o.GetAnnotations())
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d objects, want 2", n)
 	}
 }
