@@ -163,7 +163,9 @@ func (s *Speaker) step(now time.Time) time.Duration {
 		})
 	}
 	s.publish()
-	s.opt.Reporter.Report(s.report(facts, view))
+	if facts.Config.Synced || s.node(facts.Config) != nil { // a report belongs to a Node, which must be known first
+		s.opt.Reporter.Report(s.report(facts, view))
+	}
 	return again
 }
 
@@ -211,12 +213,20 @@ func (s *Speaker) heard(members []decide.Member) map[netip.Addr]string {
 	return heard
 }
 
-// addresses returns the node's own addresses as the cluster knows them.
-func (s *Speaker) addresses(snap *config.Snapshot) []netip.Addr {
+// node returns this node as the cluster knows it; nil when it does not (yet).
+func (s *Speaker) node(snap *config.Snapshot) *config.Node {
 	for _, n := range snap.Nodes {
 		if n.Name == s.opt.Node {
-			return n.Addresses
+			return n
 		}
+	}
+	return nil
+}
+
+// addresses returns the node's own addresses as the cluster knows them.
+func (s *Speaker) addresses(snap *config.Snapshot) []netip.Addr {
+	if n := s.node(snap); n != nil {
+		return n.Addresses
 	}
 	return nil
 }
