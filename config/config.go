@@ -132,7 +132,7 @@ type Request struct {
 // counts in each; only zero or not, and proportions, matter. The maps are shared between snapshots: never write to them.
 type Endpoints struct {
 	Ready   map[string]int // ready
-	Serving map[string]int // not ready but serving while terminating: they count for a node where, and only if, nothing is ready anywhere
+	Serving map[string]int // not ready but serving while terminating: they count where nothing is ready (L2: anywhere; BGP: on that node)
 }
 
 // Pool is a set of addresses that Services may be given.
