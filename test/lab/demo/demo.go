@@ -57,8 +57,8 @@ func Run(ctx context.Context, out io.Writer, o Options) (err error) {
 		if d.lab == nil {
 			return
 		}
-		if err != nil {
-			d.diagnose(context.WithoutCancel(ctx))
+		if err != nil && ctx.Err() == nil { // who interrupts wants to be done, not to read
+			d.diagnose(ctx)
 		}
 		_ = d.step(context.WithoutCancel(ctx), "tear down", d.tearDown) // the summary knows how it went
 		err = d.out.summary()
