@@ -215,14 +215,22 @@ type BGPAdvertisement struct {
 	Services Selection[Key]
 	Nodes    Selection[string]
 	Peers    Selection[string]
+
+	// Attributes of the routes, and how long their prefixes are. A length of 0 stands for that of one address.
+	Attributes        RouteAttributes // Weight is 0: it follows from WeightByEndpoints
+	AggregationLength int             // IPv4
+	AggregationV6     int             // IPv6
+	WeightByEndpoints bool
 }
 
 // Peer is a BGP neighbour.
 type Peer struct {
 	Name          string
 	MyASN         uint32
-	PeerASN       uint32
-	Address       netip.Addr
+	PeerASN       uint32     // zero: any AS but ours (dynamicASN: external)
+	LocalASN      uint32     // zero: MyASN; else what the peer sees in place of it (local-as no-prepend replace-as)
+	Address       netip.Addr // zero: the router at the other end of Interface
+	Interface     string     // of an unnumbered peer
 	Port          uint16
 	Source        netip.Addr // zero: the kernel chooses
 	Families      []Family   // unicast families to negotiate, sorted, never empty
@@ -231,6 +239,10 @@ type Peer struct {
 	ConnectTime   time.Duration
 	RouterID      netip.Addr // zero: derived from the node
 	EBGPMultiHop  bool
+	TTLSecurity   bool     // GTSM (RFC 5082)
+	VRF           string   // device that the session is bound to; "" = none
+	Password      Password // TCP MD5 (RFC 2385); "" = none
+	Restart       GracefulRestart
 	Nodes         Selection[string]
 }
 
@@ -281,6 +293,7 @@ type Session struct {
 	Families     []Family
 	HoldTime     time.Duration
 	Advertised   map[Family]int
+	Restart      time.Duration // how long the peer keeps our routes while the speaker restarts; 0: it does not
 	LastError    string
 }
 
