@@ -121,7 +121,7 @@ func (c *cluster) step() {
 		})
 	case 5:
 		in.Pools = churn(c, in.Pools, "", func(p *v1beta1.IPAddressPool) {
-			p.Spec.Addresses = []string{c.addr(60) + "-" + c.addr(60), c.addr(200)}
+			p.Spec.Addresses = []v1beta1.AddressRange{v1beta1.AddressRange(c.addr(60) + "-" + c.addr(60)), v1beta1.AddressRange(c.addr(200))}
 		})
 	case 6:
 		c.stepConfig()
@@ -270,7 +270,7 @@ func manyServices(n int) Objects {
 			Endpoints: []discoveryv1.Endpoint{{NodeName: &node, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
 		})
 	}
-	in.Pools = []*v1beta1.IPAddressPool{{ObjectMeta: metav1.ObjectMeta{Name: "gold"}, Spec: v1beta1.IPAddressPoolSpec{Addresses: []string{"192.0.2.0/24"}}}}
+	in.Pools = []*v1beta1.IPAddressPool{{ObjectMeta: metav1.ObjectMeta{Name: "gold"}, Spec: v1beta1.IPAddressPoolSpec{Addresses: []v1beta1.AddressRange{"192.0.2.0/24"}}}}
 	in.L2Advertisements = []*v1beta1.L2Advertisement{{ObjectMeta: metav1.ObjectMeta{Name: "all", Generation: 1}, Spec: v1beta1.L2AdvertisementSpec{
 		ServiceSelectors: []v1beta1.LabelSelector{{MatchLabels: map[string]v1beta1.LabelValue{"app": "svc-00001"}}},
 	}}}

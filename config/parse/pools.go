@@ -59,7 +59,7 @@ func parsePool(o *v1beta1.IPAddressPool) (poolSpec, []config.Problem) {
 	var ranges []config.Range
 	for i, text := range o.Spec.Addresses {
 		field := fmt.Sprintf("spec.addresses[%d]", i)
-		r, err := parseRange(text)
+		r, err := parseRange(string(text))
 		if err != nil {
 			problems = append(problems, config.Problem{Field: field, Reason: InvalidAddress, Message: err.Error()})
 			continue

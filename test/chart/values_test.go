@@ -205,7 +205,7 @@ func TestConfigSpecs(t *testing.T) {
 		t.Fatal(err)
 	}
 	kinds := map[string]string{
-		"ipAddressPools": "ipaddresspools", "l2Advertisements": "l2advertisements", "bgpPeers": "bgppeers", "bgpAdvertisements": "bgpadvertisements",
+		"ipAddressPools": "ipaddresspools", "ipReservations": "ipreservations", "l2Advertisements": "l2advertisements", "bgpPeers": "bgppeers", "bgpAdvertisements": "bgpadvertisements",
 	}
 	for value, plural := range kinds {
 		def := readYAML(t, filepath.Join("..", "..", "config", "crd", "heraldlb.io_"+plural+".yaml"))
