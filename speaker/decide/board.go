@@ -92,9 +92,7 @@ func (b *board) seat(members []Member) {
 		b.index[m.Node] = int32(i)
 		b.names = append(b.names, m.Node)
 		for k := range m.Interfaces {
-			if m.Interfaces[k].Up {
-				b.subnets.add(m.Interfaces[k].Subnets)
-			}
+			b.subnets.add(m.Interfaces[k].Subnets)
 		}
 	}
 	for name := range b.nodes {
@@ -145,7 +143,8 @@ type coverage struct {
 	id       int32
 	adverts  []int32
 	selected []bool    // by member: some advertisement selects the node
-	usable   [][]int32 // by member: its interfaces that are up and wanted, by position
+	allowed  [][]int32 // by member: its interfaces that are wanted, by position
+	usable   [][]int32 // by member: those of them that are up
 }
 
 // cover returns the coverage of a set of L2 advertisements.
@@ -158,13 +157,18 @@ func (b *board) cover(set []int32) *coverage {
 		id:       int32(len(b.covers)),
 		adverts:  slices.Clone(set),
 		selected: make([]bool, len(b.members)),
+		allowed:  make([][]int32, len(b.members)),
 		usable:   make([][]int32, len(b.members)),
 	}
 	b.covers[string(b.key)] = c
 	for i := range b.members {
 		m := &b.members[i]
 		for k := range m.Interfaces {
-			if m.Interfaces[k].Up && b.wanted(c.adverts, m, m.Interfaces[k].Name) {
+			if !b.wanted(c.adverts, m, m.Interfaces[k].Name) {
+				continue
+			}
+			c.allowed[i] = append(c.allowed[i], int32(k))
+			if m.Interfaces[k].Up {
 				c.usable[i] = append(c.usable[i], int32(k))
 			}
 		}
@@ -206,7 +210,7 @@ func matchInterface(globs []string, name string) bool {
 // reach says who may answer for the addresses of one kind: same advertisements, same subnets. Endpoints are not considered.
 type reach struct {
 	cover  *coverage
-	direct bool    // some node carries the subnet, so that only such nodes may answer
+	direct bool    // some node carries the subnet, were its interface up or not, so that only such nodes may answer
 	may    []int32 // members that may go on with an address they claim, sorted
 	gets   []int32 // members that may be given an address, sorted; a subset of may
 	kept   *tally  // who is left out for Services of the policy Cluster; filled when asked for
@@ -225,7 +229,8 @@ func (b *board) reachOf(set []int32, a netip.Addr) *reach {
 	carries := make([]bool, len(b.members))
 	for i := range b.members {
 		carries[i] = len(carrying(&b.members[i], c.usable[i], a)) > 0
-		r.direct = r.direct || carries[i]
+		// A node whose cable is out must not take the address to another segment: down counts as carrying here.
+		r.direct = r.direct || carries[i] || len(carrying(&b.members[i], c.allowed[i], a)) > 0
 	}
 	for i := range b.members {
 		if len(c.usable[i]) == 0 || (r.direct && !carries[i]) {

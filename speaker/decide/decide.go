@@ -68,9 +68,10 @@ func (d *decision) l2(v *vip) {
 	}
 }
 
-// rival returns the node that this one gives way to because it was heard to answer, though it is no live member; "" without one.
+// rival returns the node that this one gives way to because it was heard to answer, though it is no live member; "" without one. A node
+// that sees more than half of the speakers gives way to nobody outside: whoever that is has been cut off.
 func (d *decision) rival(v *vip) string {
-	if v.owner == nobody || v.owner != d.self {
+	if v.owner == nobody || v.owner != d.self || d.majority() {
 		return ""
 	}
 	name := d.facts.Heard[v.addr]
@@ -83,6 +84,12 @@ func (d *decision) rival(v *vip) string {
 	}
 	return ""
 }
+
+// expected is how many speakers there should be.
+func (d *decision) expected() int { return max(d.facts.Expected, len(d.members)) }
+
+// majority reports whether more than half of the speakers there should be are live members.
+func (d *decision) majority() bool { return 2*len(d.members) > d.expected() }
 
 // take gives the address to the node decided for.
 func (d *decision) take(v *vip) {
@@ -100,8 +107,7 @@ func (d *decision) take(v *vip) {
 
 // stake returns the claim under which this node has the address, and why it has it. A claim that stands keeps its counter.
 func (d *decision) stake(v *vip) (Claim, Reason) {
-	expected := max(d.facts.Expected, len(d.members))
-	majority, whole := 2*len(d.members) > expected, len(d.members) == expected
+	majority, whole := d.majority(), len(d.members) == d.expected()
 	claim := v.claim
 	switch {
 	case !v.resolved:

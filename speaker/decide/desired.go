@@ -26,10 +26,12 @@ type L2Address struct {
 	Taken      Reason   // why this node has it
 }
 
-// Route is a prefix this node advertises, and the peers (by name, sorted) that are told.
+// Route is a prefix this node advertises, and the peers (by name, sorted) that are told. Several routes may share a prefix: what they
+// say of it adds up for each peer (config.RouteAttributes.Merge), so an aggregate is one Route for each Service and address in it.
 type Route struct {
-	Prefix netip.Prefix
-	Peers  []string
+	Prefix     netip.Prefix
+	Peers      []string
+	Attributes config.RouteAttributes
 }
 
 // Protocol is a way of announcing an address.

@@ -139,7 +139,12 @@ func (m *model) one(s *config.Service, a netip.Addr, c *Member, keep, anyPlace b
 	}
 	direct := false
 	for i := range m.f.Members {
-		direct = direct || m.interfaces(s, a, &m.f.Members[i], true) > 0
+		up := m.f.Members[i]
+		up.Interfaces = slices.Clone(up.Interfaces)
+		for k := range up.Interfaces {
+			up.Interfaces[k].Up = true
+		}
+		direct = direct || m.interfaces(s, a, &up, true) > 0
 	}
 	return m.interfaces(s, a, c, direct) > 0
 }
