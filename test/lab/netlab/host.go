@@ -25,18 +25,20 @@ type Host struct {
 	forget func() // takes the host off the network's list
 }
 
-// sysctls are set on every host before its first interface appears: addresses are usable at once, nothing configures itself from the
+// hostSysctls are set on every host before its first interface appears: addresses are usable at once, nothing configures itself from the
 // network, and packets may come in where they would not go out.
-var hostSysctls = []struct{ key, value string }{
-	{"net.ipv6.conf.all.accept_dad", "0"},
-	{"net.ipv6.conf.default.accept_dad", "0"},
-	{"net.ipv6.conf.all.accept_ra", "0"},
-	{"net.ipv6.conf.default.accept_ra", "0"},
-	{"net.ipv6.conf.all.disable_ipv6", "0"},
-	{"net.ipv6.conf.default.disable_ipv6", "0"},
-	{"net.ipv6.conf.default.addr_gen_mode", "0"},
-	{"net.ipv4.conf.all.rp_filter", "0"},
-	{"net.ipv4.conf.default.rp_filter", "0"},
+func hostSysctls() [][2]string {
+	return [][2]string{
+		{"net.ipv6.conf.all.accept_dad", "0"},
+		{"net.ipv6.conf.default.accept_dad", "0"},
+		{"net.ipv6.conf.all.accept_ra", "0"},
+		{"net.ipv6.conf.default.accept_ra", "0"},
+		{"net.ipv6.conf.all.disable_ipv6", "0"},
+		{"net.ipv6.conf.default.disable_ipv6", "0"},
+		{"net.ipv6.conf.default.addr_gen_mode", "0"},
+		{"net.ipv4.conf.all.rp_filter", "0"},
+		{"net.ipv4.conf.default.rp_filter", "0"},
+	}
 }
 
 func newHost(name string) (*Host, error) {
@@ -88,8 +90,8 @@ func (h *Host) prepare() error {
 		return fmt.Errorf("open route socket: %w", err)
 	}
 	h.nl = nl
-	for _, s := range hostSysctls {
-		if err := h.Sysctl(s.key, s.value); err != nil {
+	for _, s := range hostSysctls() {
+		if err := h.Sysctl(s[0], s[1]); err != nil {
 			return err
 		}
 	}

@@ -22,7 +22,7 @@ import (
 )
 
 // frrDirs are where distributions put FRR's daemons.
-var frrDirs = []string{"/usr/lib/frr", "/usr/libexec/frr", "/usr/sbin"}
+func frrDirs() []string { return []string{"/usr/lib/frr", "/usr/libexec/frr", "/usr/sbin"} }
 
 const frrUser = "frr"
 
@@ -42,12 +42,12 @@ func FRRAvailable() error {
 }
 
 func frrDaemon(name string) (string, error) {
-	for _, dir := range frrDirs {
+	for _, dir := range frrDirs() {
 		if path := filepath.Join(dir, name); isExecutable(path) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("FRR's %s is in none of %v", name, frrDirs)
+	return "", fmt.Errorf("FRR's %s is in none of %v", name, frrDirs())
 }
 
 func isExecutable(path string) bool {
