@@ -246,6 +246,15 @@ type Peer struct {
 	Nodes         Selection[string]
 }
 
+// BFDProfile is how a path is watched by BFD (RFC 5880). It is comparable on purpose.
+type BFDProfile struct {
+	ReceiveInterval  time.Duration // the neighbour is asked to send no faster than this
+	TransmitInterval time.Duration // we send no faster than this
+	DetectMultiplier uint8         // packets in a row that the neighbour may miss before it takes the session down
+	Passive          bool          // wait for the neighbour to speak first
+	MinimumTTL       uint8         // multihop only: packets that arrive with a smaller TTL are not believed
+}
+
 // Node is a cluster node as far as announcing is concerned.
 type Node struct {
 	Name               string
