@@ -120,6 +120,7 @@ func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	d.m.wake()
 	d.m.mu.Unlock()
 	poke(d.m.seeded)
+	poke(d.m.bereft)
 	d.m.opt.Log.Info("speaker is gone", "node", n.Name)
 }
 

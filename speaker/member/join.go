@@ -116,3 +116,21 @@ func (m *Member) callOn(
 		return nil
 	})
 }
+
+// outliveMost bounds how long a new incarnation waits to be told to one other member; gossip goes on telling it.
+const outliveMost = 200 * time.Millisecond
+
+// outlive takes a new incarnation whenever a member is lost. A member that was cut off finds the others dead, and tells them so when it is
+// back: news of an incarnation that is past by then is not believed.
+func (m *Member) outlive(ctx context.Context, ml *memberlist.Memberlist) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.bereft:
+		}
+		if err := ml.UpdateNode(outliveMost); err != nil && ctx.Err() == nil {
+			m.opt.Log.Debug("new incarnation not told yet", "error", err)
+		}
+	}
+}

@@ -48,6 +48,7 @@ type Member struct {
 	changed chan struct{}
 	seeded  chan struct{} // wakes the joiner
 	unsent  chan struct{} // wakes the sender
+	bereft  chan struct{} // a member was lost
 	pace    func(speakers int) profile
 	adjust  func(*memberlist.Config) // for tests
 	dropped atomic.Uint64
@@ -73,6 +74,7 @@ func New(opt Options) *Member {
 		changed: make(chan struct{}, 1),
 		seeded:  make(chan struct{}, 1),
 		unsent:  make(chan struct{}, 1),
+		bereft:  make(chan struct{}, 1),
 		book:    newBook(opt.Node, netip.AddrPortFrom(opt.BindAddress.Unmap(), opt.Port), binary.BigEndian.Uint64(run[:])),
 		asks:    map[string]bool{},
 		pace:    profileFor,
@@ -158,6 +160,7 @@ func (m *Member) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { m.join(ctx, ml); return nil })
 	g.Go(func() error { m.send(ctx, ml); return nil })
+	g.Go(func() error { m.outlive(ctx, ml); return nil })
 	<-ctx.Done()
 	err := g.Wait()
 	m.closing.Lock()

@@ -202,6 +202,10 @@ func TestSplitAndHeal(t *testing.T) {
 	all[4].waitFor(t, "split", func(v *View) bool { return v.Alive == 3 && len(v.Members) == 3 && v.Known == 5 })
 	want := map[netip.Addr]decide.Claim{netip.AddrFrom4([4]byte{10, 1, 0, 9}): {Counter: 2}}
 	all[0].Publish(self(0, want)) // what the others hear after the heal must not be what they knew before
+	before := make([]int, len(all))
+	for i, r := range all {
+		before[i] = strings.Count(r.log.String(), "speaker is gone")
+	}
 	mu.Lock()
 	clear(sides)
 	mu.Unlock()
@@ -213,6 +217,11 @@ func TestSplitAndHeal(t *testing.T) {
 			return v.Alive == 5 && len(v.Members) == 5
 		})
 		t.Logf("whole again after %v", took.Round(time.Millisecond))
+	}
+	for i, r := range all { // those who were cut off believed the others dead; nobody must believe them now
+		if gone := strings.Count(r.log.String(), "speaker is gone") - before[i]; gone != 0 {
+			t.Errorf("%s lost %d live speakers in the heal:\n%s", r.opt.Node, gone, r.log.String())
+		}
 	}
 }
 
