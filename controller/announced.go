@@ -83,6 +83,8 @@ type part struct {
 	reason  decide.Reason // Announced, or why not
 	text    string
 	pending bool
+	nodes   []string // BGP: those that tell the address to a peer
+	peers   []string // BGP: whom
 }
 
 // judge puts together what is known about a Service that has addresses: announced means that each address is, by one protocol at least.
@@ -90,19 +92,26 @@ func (s *sightings) judge(svc *config.Service) verdict {
 	v := verdict{owners: make(map[netip.Addr]string)}
 	byAddr := make(map[netip.Addr]part, len(svc.Ingress)) // the best part of each address
 	var good, bad []string
+	var routed part // what BGP does for all addresses together
 	for _, e := range s.explain.Service(svc.Key) {
 		p := s.part(e)
 		if e.Protocol == decide.L2 && p.reason == decide.Announced {
 			v.owners[e.Addr] = s.holders[e.Addr].node
 		}
-		if p.reason == decide.Announced {
-			good = append(good, p.text)
-		} else {
+		switch {
+		case p.reason != decide.Announced:
 			bad = append(bad, prefixed(svc, e, p.text))
+		case e.Protocol == decide.BGP:
+			routed.nodes, routed.peers = append(routed.nodes, p.nodes...), append(routed.peers, p.peers...)
+		default:
+			good = append(good, p.text)
 		}
 		if best, ok := byAddr[e.Addr]; !ok || rank(p.reason) > rank(best.reason) {
 			byAddr[e.Addr] = p
 		}
+	}
+	if len(routed.nodes) > 0 {
+		good = append(good, "BGP by "+count(distinct(routed.nodes), "node")+" to "+count(distinct(routed.peers), "peer"))
 	}
 	v.condition = config.Condition{Status: "True", Reason: string(decide.Announced), Message: joinDistinct(good, bad)}
 	for _, a := range svc.Ingress {
@@ -174,7 +183,6 @@ func (s *sightings) l2(e decide.Explanation, p part) part {
 // bgp counts the nodes and peers between which a session for the address's family is up.
 func (s *sightings) bgp(e decide.Explanation, p part) part {
 	f := config.FamilyOf(e.Addr)
-	nodes, peers := map[string]bool{}, map[string]bool{}
 	var down []string
 	for _, able := range e.Able {
 		for _, peer := range able.Peers {
@@ -183,16 +191,18 @@ func (s *sightings) bgp(e decide.Explanation, p part) part {
 				down = append(down, peer+" from "+able.Node+" ("+why+")")
 				continue
 			}
-			nodes[able.Node], peers[peer] = true, true
+			p.nodes, p.peers = append(p.nodes, able.Node), append(p.peers, peer)
 		}
 	}
-	if len(nodes) == 0 {
+	if len(p.nodes) == 0 {
 		p.reason, p.pending = decide.PeersDown, true
 		p.text = "no session is up: " + limited(down)
-		return p
 	}
-	p.text = "BGP by " + count(len(nodes), "node") + " to " + count(len(peers), "peer")
 	return p
+}
+
+func distinct(names []string) int {
+	return len(slices.Compact(slices.Sorted(slices.Values(names))))
 }
 
 // sessionDown says why a session carries no routes of a family; "" when it does.

@@ -23,16 +23,23 @@ func TestJudge(t *testing.T) {
 		out.Sessions = []config.Session{s}
 		return out
 	}
+	twoPeers := func(s *config.Speaker) *config.Speaker {
+		s.Sessions = append(s.Sessions, config.Session{Peer: "tor6", State: "Established", Families: []config.Family{config.IPv6}})
+		return s
+	}
 	base := config.Snapshot{
 		Synced: true,
 		Pools: []*config.Pool{
 			pool("lan", "192.0.2.0", "192.0.2.9"), pool("lan6", "2001:db8::", "2001:db8::9"), pool("routed", "198.51.100.0", "198.51.100.9"),
-			pool("dark", "203.0.113.0", "203.0.113.9"),
+			pool("routed6", "2001:db8:f::", "2001:db8:f::9"), pool("dark", "203.0.113.0", "203.0.113.9"),
 		},
-		L2Advertisements:  []*config.L2Advertisement{{Name: "l2", Pools: config.Only("lan", "lan6"), Services: config.All[config.Key](), Nodes: all}},
-		BGPAdvertisements: []*config.BGPAdvertisement{{Name: "bgp", Pools: config.Only("routed", "lan6"), Services: config.All[config.Key](), Nodes: all, Peers: all}},
-		Peers:             []*config.Peer{{Name: "tor", Nodes: all, Address: netip.MustParseAddr("192.0.2.200"), Families: []config.Family{config.IPv4, config.IPv6}}},
-		Nodes:             []*config.Node{node("n1"), node("n2"), node("n3"), {Name: "dead"}},
+		L2Advertisements: []*config.L2Advertisement{{Name: "l2", Pools: config.Only("lan", "lan6"), Services: config.All[config.Key](), Nodes: all}},
+		BGPAdvertisements: []*config.BGPAdvertisement{
+			{Name: "bgp", Pools: config.Only("routed", "lan6"), Services: config.All[config.Key](), Nodes: all, Peers: config.Only("tor")},
+			{Name: "bgp6", Pools: config.Only("routed6"), Services: config.All[config.Key](), Nodes: all, Peers: config.Only("tor6")},
+		},
+		Peers: []*config.Peer{{Name: "tor", Nodes: all, Address: netip.MustParseAddr("192.0.2.200"), Families: []config.Family{config.IPv4, config.IPv6}}, {Name: "tor6", Nodes: all, Address: netip.MustParseAddr("2001:db8::200"), Families: []config.Family{config.IPv6}}},
+		Nodes: []*config.Node{node("n1"), node("n2"), node("n3"), {Name: "dead"}},
 	}
 	for _, c := range []struct {
 		name     string
@@ -63,6 +70,11 @@ func TestJudge(t *testing.T) {
 			"BGP by several", []string{"198.51.100.1"}, nil,
 			[]*config.Speaker{sp("n1", established), sp("n2", established), sp("n3", config.Session{Peer: "tor", State: "Active"})},
 			verdict{condition: config.Condition{Status: "True", Reason: "Announced", Message: "BGP by 2 nodes to 1 peer"}},
+		},
+		{
+			"BGP to one peer for each family", []string{"198.51.100.1", "2001:db8:f::1"}, nil,
+			[]*config.Speaker{twoPeers(sp("n1", established)), twoPeers(sp("n2", established))},
+			verdict{condition: config.Condition{Status: "True", Reason: "Announced", Message: "BGP by 2 nodes to 2 peers"}},
 		},
 		{
 			"BGP, policy Local", []string{"198.51.100.1"}, map[string]int{"n2": 3},
