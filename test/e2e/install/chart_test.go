@@ -267,6 +267,13 @@ func nothingOf(t *testing.T, l *lab.Lab, kinds, component string) {
 	eventually(t, l, "", "get", kinds+",serviceaccounts,clusterroles,clusterrolebindings", "--all-namespaces", "-l", "app.kubernetes.io/component="+component, "-o", "name")
 }
 
+const userService = `
+apiVersion: v1
+kind: Service
+metadata: {name: web, annotations: {heraldlb.io/loadBalancerIPs: 192.168.100.207}}
+spec: {type: LoadBalancer, selector: {app: web}, ports: [{port: 80}]}
+`
+
 const userPool = `
 apiVersion: heraldlb.io/v1beta1
 kind: IPAddressPool
@@ -278,6 +285,11 @@ func checkUninstall(t *testing.T, l *lab.Lab) {
 	if err := l.Apply(deadline(t), userPool); err != nil {
 		t.Fatal(err)
 	}
+	if err := l.Apply(deadline(t), userService); err != nil {
+		t.Fatal(err)
+	}
+	address := []string{"get", "service", "web", "-o", "jsonpath={.status.loadBalancer.ingress[*].ip}"}
+	eventually(t, l, "192.168.100.207", address...)
 	mine := []string{"get", "ipaddresspool/mine", "-o", "jsonpath={.metadata.uid} {.spec.addresses}"}
 	before := kubectl(t, l, mine...)
 	if err := l.HelmUninstall(deadline(t), chartRelease, chartNamespace); err != nil {
@@ -288,7 +300,9 @@ func checkUninstall(t *testing.T, l *lab.Lab) {
 	eventually(t, l, "", "get", "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings",
 		"-l", "app.kubernetes.io/name=herald", "-o", "name")
 	eventually(t, l, "ipaddresspool.heraldlb.io/mine", "get", "ipaddresspools,l2advertisements,bgppeers,bgpadvertisements", "-o", "name")
+	eventually(t, l, "192.168.100.207", address...) // nobody is there to take it away
 	install(t, l)
+	eventually(t, l, "192.168.100.207", address...)
 	if after := kubectl(t, l, mine...); after != before {
 		t.Errorf("before the uninstall: %s, after it was installed again: %s", before, after)
 	}
