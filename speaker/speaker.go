@@ -86,11 +86,12 @@ type Speaker struct {
 	announced []decide.L2Address          // as handed out last
 	last      decide.Member               // as published last
 	published bool
-	macs      map[string]string // node of each hardware address that gossip ever told of
+	comeback  comeback
+	wire      wire
 }
 
 // New returns a Speaker that does nothing until Run.
-func New(opt Options) *Speaker { return &Speaker{opt: opt, macs: map[string]string{}} }
+func New(opt Options) *Speaker { return &Speaker{opt: opt, wire: newWire()} }
 
 // minInterval bounds how often the facts are weighed anew while they keep changing; the first change after a pause is acted on at once.
 const minInterval = 2 * time.Millisecond
@@ -146,15 +147,18 @@ func (s *Speaker) loop(ctx context.Context, changed <-chan struct{}) {
 
 // step gathers the facts, decides and hands out the result. It returns after what time to look again though nothing changed; 0 = never.
 func (s *Speaker) step(now time.Time) time.Duration {
-	facts := s.gather()
+	facts, again := s.gather(now)
 	view := s.opt.Gossip.View()
 	seeds := s.seed()
-	settled, again := s.settle.check(now, facts.Config.Synced, view != nil, len(facts.Members), seeds)
+	settled, wait := s.settle.check(now, facts.Config.Synced, view != nil, len(facts.Members), seeds)
+	hold := s.comeback.check(now, s.opt.Links.Interfaces(), len(facts.Members) == 1 && facts.Expected > 1)
+	again = sooner(again, sooner(wait, hold))
 	if facts.Config.Synced { // until then absence means nothing: leave everything as it is
 		desired := decide.Decide(facts)
-		if settled {
-			s.answer(desired)
+		if !settled || hold > 0 {
+			s.restrain(&desired)
 		}
+		s.answer(desired)
 		s.opt.BGP.Set(bgp.Desired{
 			Peers:      desired.Peers,
 			Routes:     desired.Routes,
@@ -163,15 +167,40 @@ func (s *Speaker) step(now time.Time) time.Duration {
 		})
 	}
 	s.publish()
+	for _, a := range s.wire.defend(now, s.opt.L2.Conflicts()) {
+		s.opt.L2.Announce(a)
+	}
 	if facts.Config.Synced || s.node(facts.Config) != nil { // a report belongs to a Node, which must be known first
 		s.opt.Reporter.Report(s.report(facts, view))
 	}
 	return again
 }
 
-// gather puts the facts together. What this node says of itself comes from here, not back from gossip.
-func (s *Speaker) gather() decide.Facts {
-	facts := decide.Facts{
+// sooner returns the smaller of two waits, of which 0 means for ever.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// restrain leaves of the Layer 2 part only what this node has already.
+func (s *Speaker) restrain(d *decide.Desired) {
+	d.L2 = slices.DeleteFunc(slices.Clone(d.L2), func(a decide.L2Address) bool {
+		_, has := s.claims[a.Addr]
+		return !has
+	})
+	d.Claims = maps.Clone(d.Claims)
+	maps.DeleteFunc(d.Claims, func(a netip.Addr, _ decide.Claim) bool {
+		_, has := s.claims[a]
+		return !has
+	})
+}
+
+// gather puts the facts together, and says after what time one of them lapses (0: none does). What this node says of itself comes from
+// here, not back from gossip.
+func (s *Speaker) gather(now time.Time) (facts decide.Facts, again time.Duration) {
+	facts = decide.Facts{
 		Node:            s.opt.Node,
 		Config:          s.opt.Source.Snapshot(),
 		Members:         []decide.Member{s.self()},
@@ -189,28 +218,13 @@ func (s *Speaker) gather() decide.Facts {
 			}
 		}
 	}
-	facts.Heard = s.heard(facts.Members)
+	for _, m := range facts.Members {
+		s.wire.learn(m.Node, m.Interfaces)
+	}
+	facts.Heard, again = s.wire.hear(now, s.opt.Node, s.opt.L2.Conflicts())
 	slices.SortFunc(facts.Members, func(a, b decide.Member) int { return strings.Compare(a.Node, b.Node) })
 	facts.Expected = max(facts.Expected, len(facts.Members))
-	return facts
-}
-
-// heard names the speakers that were heard on the wire to answer for addresses of ours. A foreign device that does so is in no such list.
-func (s *Speaker) heard(members []decide.Member) map[netip.Addr]string {
-	for _, m := range members {
-		for _, ifi := range m.Interfaces {
-			if ifi.MAC != "" {
-				s.macs[ifi.MAC] = m.Node
-			}
-		}
-	}
-	heard := map[netip.Addr]string{}
-	for _, c := range s.opt.L2.Conflicts() {
-		if node, ok := s.macs[c.MAC]; ok && node != s.opt.Node {
-			heard[c.Addr] = node
-		}
-	}
-	return heard
+	return facts, again
 }
 
 // node returns this node as the cluster knows it; nil when it does not (yet).

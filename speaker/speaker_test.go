@@ -171,6 +171,58 @@ func TestYieldsToABetterClaimAndSaysSoAgain(t *testing.T) {
 	})
 }
 
+// claim lets the wire carry a claim of the address by a hardware address.
+func claim(mac string) func(*world) {
+	return func(w *world) {
+		w.claimed = []l2.Conflict{{Addr: vip(), Interface: "eth0", MAC: mac, First: time.Now(), Last: time.Now()}}
+	}
+}
+
+func TestDefendsAtABoundedRate(t *testing.T) {
+	journey(t, func(t *testing.T, w *world, stop func() *Speaker) {
+		w.change(func(w *world) { w.snap, w.view = asked(), viewOf() })
+		time.Sleep(settleMost)
+		w.holds(t, "alone", true)
+		for range 100 { // ten claims a second, for ten seconds
+			w.change(claim("02:00:00:00:00:ff"))
+			time.Sleep(100 * time.Millisecond)
+		}
+		synctest.Wait()
+		w.read(func(w *world) {
+			if n := len(w.again); n < 1 || n > 2 {
+				t.Errorf("announced again %d times, want at once and after ten seconds", n)
+			}
+		})
+		stop()
+	})
+}
+
+// A node whose cable was out hears nobody when it is back, and would take everything for a moment.
+func TestBackOnTheSegmentItListensFirst(t *testing.T) {
+	journey(t, func(t *testing.T, w *world, stop func() *Speaker) {
+		w.change(func(w *world) { w.snap, w.view = asked(), viewOf() })
+		time.Sleep(settleMost)
+		w.holds(t, "alone", true)
+		down := lan("02:00:00:00:00:0a")
+		down[0].Up = false
+		w.change(func(w *world) { w.links = down })
+		w.holds(t, "cable out", false)
+		time.Sleep(time.Minute)
+		w.change(func(w *world) { w.links = lan("02:00:00:00:00:0a") })
+		w.holds(t, "cable in, nobody heard yet", false)
+		w.change(func(w *world) {
+			w.view = viewOf(other(decide.Up, map[netip.Addr]decide.Claim{vip(): {Counter: 5, Majority: true}}))
+		})
+		w.holds(t, "the other has it", false)
+		w.change(func(w *world) { w.links, w.view = down, viewOf() })
+		w.holds(t, "cable out again", false)
+		w.change(func(w *world) { w.links = lan("02:00:00:00:00:0a") })
+		time.Sleep(settleMost)
+		w.holds(t, "cable in, and nobody was heard for long", true)
+		stop()
+	})
+}
+
 // With gossip cut and the segment whole, one of two speakers goes on: the one that ranks better. Which that is does not matter here, but each
 // must know it of itself.
 func TestHearsARivalOnTheWire(t *testing.T) {
@@ -187,13 +239,15 @@ func TestHearsARivalOnTheWire(t *testing.T) {
 			time.Sleep(time.Minute)
 			w.change(func(w *world) { w.view = viewOf() })
 			w.holds(t, "gossip cut", true)
-			w.change(func(w *world) {
-				w.claimed = []l2.Conflict{{Addr: vip(), Interface: "eth0", MAC: "02:00:00:00:00:0" + peer}}
-			})
+			w.change(claim("02:00:00:00:00:0" + peer))
 			time.Sleep(10 * time.Millisecond)
 			synctest.Wait()
 			w.read(func(w *world) { goesOn[self] = len(w.answers) == 1 })
-			w.change(func(w *world) { w.claimed = []l2.Conflict{{Addr: vip(), Interface: "eth0", MAC: "02:00:00:00:00:ff"}} })
+			time.Sleep(rivalMemory - time.Second)
+			w.holds(t, "the rival was heard lately", goesOn[self])
+			time.Sleep(time.Second)
+			w.holds(t, "the rival is not heard any more", true)
+			w.change(claim("02:00:00:00:00:ff"))
 			w.holds(t, "a stranger's claim", true)
 		})
 	}

@@ -129,6 +129,10 @@ func (w worldL2) Set(answers []decide.L2Address, _ []config.Interface) {
 			}
 		}
 		x.answers, x.set = slices.Clone(answers), true
+		// A conflict is known only while the address is answered for.
+		x.claimed = slices.DeleteFunc(slices.Clone(x.claimed), func(c l2.Conflict) bool {
+			return !slices.ContainsFunc(answers, func(a decide.L2Address) bool { return a.Addr == c.Addr })
+		})
 	})
 }
 
