@@ -1,5 +1,8 @@
 # Herald. Run "make" for what can be asked for. The go command finds modules as you have told it to (GOFLAGS, GOPROXY, GOMODCACHE).
 
+# A real API server for the unit tests that want one; make test sets it.
+export HERALD_CONTROLPLANE
+
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -31,11 +34,11 @@ help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
 
 .PHONY: demo
-demo: ## See it work: a cluster, routers and clients in network namespaces, real packets, then a summary
+demo: packages ## See it work: a cluster, routers and clients in network namespaces, real packets, then a summary
 	@$(GO) run ./test/lab/cmd/herald-lab demo
 
 .PHONY: lab
-lab: ## The same laboratory to play with: stays up, prints KUBECONFIG and how to enter a host
+lab: packages ## The same laboratory to play with: stays up, prints KUBECONFIG and how to enter a host
 	@$(GO) run ./test/lab/cmd/herald-lab up
 
 .PHONY: build
@@ -82,7 +85,8 @@ packages: ## Install the distribution's packages that the laboratory uses, where
 	@.ci/packages
 
 .PHONY: test
-test: packages check ## All of check, then the suites in the laboratory
+test: packages ## All of check, then the suites in the laboratory
+	$(call step,control plane and checks,plane=$$($(GO) run ./test/lab/cmd/herald-lab build) && $(MAKE) --no-print-directory check HERALD_CONTROLPLANE="$$plane")
 	$(call step,laboratory,for p in $(LAB); do echo "-- $$p"; $(GO) test -race -count=1 -timeout 40m $$p || exit 1; done)
 
 .PHONY: bench

@@ -22,6 +22,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/heraldlb/herald/test/lab"
+	"github.com/heraldlb/herald/test/lab/build"
 	"github.com/heraldlb/herald/test/lab/kubelet"
 	"github.com/heraldlb/herald/test/lab/netlab"
 	"github.com/heraldlb/herald/test/lab/router"
@@ -33,6 +34,7 @@ const usage = `usage: herald-lab COMMAND
   enter HOST [COMMAND…]    run a command, or a shell, in a host of the laboratory that is up:
                            node-1 node-2 node-3 control router client client-far switch
   down                     end the laboratory that is up
+  build                    build what takes long, the control plane, ahead of time, and print where it is
   demo [flags]             show Herald at work, and check what is seen (flags: herald-lab demo -h)
 `
 
@@ -60,6 +62,8 @@ func run(args []string) error {
 		return enter(args[1:])
 	case "down":
 		return down()
+	case "build":
+		return buildAhead()
 	case "demo":
 		return runDemo(args[1:])
 	}
@@ -68,6 +72,16 @@ func run(args []string) error {
 		return nil
 	}
 	return fmt.Errorf("unknown command %q", verb)
+}
+
+// buildAhead builds the control plane unless the cache holds it, and prints the path of its program.
+func buildAhead() error {
+	made, err := build.MakeControlPlane(context.Background(), build.Options{Progress: os.Stderr})
+	if err != nil {
+		return err
+	}
+	fmt.Println(made.Binary)
+	return nil
 }
 
 // up brings a laboratory up and waits to be told to end it.
