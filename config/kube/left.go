@@ -21,6 +21,9 @@ import (
 // left finds Services that stopped being of type LoadBalancer while they carry Herald's status. The watch of Services is restricted to that
 // type, so it reports such a Service as deleted: each one that leaves is read once more. Those that left while no controller ran are found
 // by one list at the start.
+//
+// The API server itself takes the addresses out of the status of a Service that changes its type; the conditions it leaves. So which
+// addresses are released is known from the Service as it was watched last.
 type left struct {
 	client  *Client
 	log     *slog.Logger
@@ -28,14 +31,20 @@ type left struct {
 	wake    chan struct{} // capacity 1
 
 	mu     sync.Mutex
-	unread map[config.Key]types.UID // to be read once more
+	unread map[config.Key]departed // to be read once more
 	found  map[types.UID]*corev1.Service
+}
+
+// departed is a Service that left the watch.
+type departed struct {
+	uid    types.UID
+	status corev1.LoadBalancerStatus // as watched last
 }
 
 func newLeft(client *Client, log *slog.Logger, changed func()) *left {
 	return &left{
 		client: client, log: log, changed: changed, wake: make(chan struct{}, 1),
-		unread: make(map[config.Key]types.UID), found: make(map[types.UID]*corev1.Service),
+		unread: make(map[config.Key]departed), found: make(map[types.UID]*corev1.Service),
 	}
 }
 
@@ -45,7 +54,7 @@ func (l *left) check(s *corev1.Service) {
 		return
 	}
 	l.mu.Lock()
-	l.unread[keyOf(s)] = s.UID
+	l.unread[keyOf(s)] = departed{s.UID, s.Status.LoadBalancer}
 	l.mu.Unlock()
 	select {
 	case l.wake <- struct{}{}:
@@ -111,7 +120,7 @@ func (l *left) sweep(ctx context.Context) error {
 	opts := metav1.ListOptions{FieldSelector: "spec.type!=" + string(corev1.ServiceTypeLoadBalancer)}
 	return list.EachListItem(ctx, opts, func(o runtime.Object) error {
 		if s, ok := o.(*corev1.Service); ok && parse.Carries(s) {
-			l.keep(s)
+			l.keep(s, s.Status.LoadBalancer)
 		}
 		return nil
 	})
@@ -120,7 +129,7 @@ func (l *left) sweep(ctx context.Context) error {
 // read reads every Service that left once more.
 func (l *left) read(ctx context.Context) error {
 	for {
-		key, uid, ok := l.next()
+		key, was, ok := l.next()
 		if !ok {
 			return nil
 		}
@@ -129,27 +138,31 @@ func (l *left) read(ctx context.Context) error {
 			return fmt.Errorf("reading Service %s: %w", key, err)
 		}
 		l.mu.Lock()
-		if l.unread[key] == uid {
+		if l.unread[key].uid == was.uid {
 			delete(l.unread, key)
 		}
 		l.mu.Unlock()
-		if err == nil && s.UID == uid && s.Spec.Type != corev1.ServiceTypeLoadBalancer && parse.Carries(s) {
-			l.keep(s)
+		if err == nil && s.UID == was.uid && s.Spec.Type != corev1.ServiceTypeLoadBalancer && parse.Carries(s) {
+			l.keep(s, was.status)
 		}
 	}
 }
 
-func (l *left) next() (config.Key, types.UID, bool) {
+func (l *left) next() (config.Key, departed, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for key, uid := range l.unread {
-		return key, uid, true
+	for key, was := range l.unread {
+		return key, was, true
 	}
-	return config.Key{}, "", false
+	return config.Key{}, departed{}, false
 }
 
-func (l *left) keep(s *corev1.Service) {
+// keep takes in a Service whose status is to be cleared of what it had.
+func (l *left) keep(s *corev1.Service, had corev1.LoadBalancerStatus) {
 	trimService(s)
+	if len(s.Status.LoadBalancer.Ingress) == 0 {
+		s.Status.LoadBalancer = had
+	}
 	l.mu.Lock()
 	l.found[s.UID] = s
 	l.mu.Unlock()
