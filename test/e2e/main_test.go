@@ -64,34 +64,3 @@ func theLab(t *testing.T) *scene.Scene {
 	}
 	return shared.scene
 }
-
-// start starts a laboratory of the test's own, for what the shared one would not survive. The shared one must not run meanwhile.
-func start(t *testing.T, o lab.Options) *lab.Lab {
-	t.Helper()
-	netlab.Need(t)
-	shared.Lock()
-	defer shared.Unlock()
-	if shared.scene != nil {
-		if err := shared.scene.Close(); err != nil {
-			t.Fatalf("ending the shared laboratory: %v", err)
-		}
-		shared.scene = nil
-	}
-	l, err := lab.Start(deadline(t), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Errorf("ending the laboratory: %v", err)
-		}
-	})
-	return l
-}
-
-// deadline bounds a step of a test; it is generous, as machines are shared.
-func deadline(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), openLimit)
-	t.Cleanup(cancel)
-	return ctx
-}

@@ -247,7 +247,9 @@ func (s *stage) apply(yaml string, objects ...string) {
 // reconfigure changes what scene.Config has applied, and puts it back after the test.
 func (s *stage) reconfigure(yaml string) {
 	s.t.Helper()
-	s.t.Cleanup(func() { s.must(errors.Join(s.Apply(context.Background(), scene.Config), s.WaitSpeakers(context.Background()))) })
+	s.t.Cleanup(func() {
+		s.must(errors.Join(s.Apply(context.Background(), scene.Config), s.WaitSpeakers(context.Background())))
+	})
 	s.must(s.Apply(s.t.Context(), yaml))
 }
 

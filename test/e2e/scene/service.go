@@ -87,7 +87,9 @@ func Selecting(app string) Edit {
 }
 
 // Services is the API of the Services in the namespace default, where the suites put theirs.
-func (s *Scene) Services() v1.ServiceInterface { return s.API.CoreV1().Services(metav1.NamespaceDefault) }
+func (s *Scene) Services() v1.ServiceInterface {
+	return s.API.CoreV1().Services(metav1.NamespaceDefault)
+}
 
 // Ingress reads the addresses in a Service's status, in their order.
 func Ingress(s *corev1.Service) ([]netip.Addr, error) {
