@@ -18,9 +18,11 @@ IMAGE    ?= herald:$(VERSION)
 # The platforms of the image. bin/linux/arm/v7 and its like are the names that image builders use.
 PLATFORMS := linux/amd64 linux/arm64 linux/arm/v7 linux/ppc64le linux/s390x linux/riscv64
 
-# Everything that needs no laboratory, and everything that is one or runs in one.
-UNIT = $(shell $(GO) list ./... | grep -v -e '/test/lab' -e '/test/e2e' -e '/test/interop' -e '/test/chaos' -e '/test/bench')
-LAB  = $(shell $(GO) list ./test/lab/... ./test/e2e/... ./test/interop/... ./test/chaos/... 2>/dev/null)
+# What is a laboratory, or runs in one; everything else is unit tests. Used as $$(...) in recipes, so that a tree that does not build is
+# an error and not an empty list.
+LABDIRS := /test/(lab|e2e|interop|chaos)(/|$$)
+UNIT    := all=$$($(GO) list ./...) && grep -vE '$(LABDIRS)|/test/bench(/|$$)' <<<"$$all"
+LAB     := all=$$($(GO) list ./...) && grep -E '$(LABDIRS)' <<<"$$all"
 GOFILES = $(shell git ls-files --cached --others --exclude-standard -- '*.go')
 
 # Says what is being done and how long it took: $(call step,what,command).
@@ -74,7 +76,7 @@ check: ## Everything that needs neither privileges nor the laboratory: format, v
 	$(call step,format,diff=$$($(TOOL) gofumpt -d $(GOFILES)) && { test -z "$$diff" || { echo "$$diff"; echo 'run "make format"' >&2; false; }; })
 	$(call step,vet,$(GO) vet ./...)
 	$(call step,lint,$(TOOL) golangci-lint run ./...)
-	$(call step,unit tests,$(GO) test -race -timeout 20m $(UNIT))
+	$(call step,unit tests,list=$$($(UNIT)) && $(GO) test -race -timeout 20m $$list)
 
 .PHONY: vulnerabilities
 vulnerabilities: ## Look the modules up in the Go vulnerability database (needs the internet)
@@ -87,7 +89,7 @@ packages: ## Install the distribution's packages that the laboratory uses, where
 .PHONY: test
 test: packages ## All of check, then the suites in the laboratory
 	$(call step,control plane and checks,plane=$$($(GO) run ./test/lab/cmd/herald-lab build) && $(MAKE) --no-print-directory check HERALD_CONTROLPLANE="$$plane")
-	$(call step,laboratory,for p in $(LAB); do echo "-- $$p"; $(GO) test -race -count=1 -timeout 40m $$p || exit 1; done)
+	$(call step,laboratory,list=$$($(LAB)) && for p in $$list; do echo "-- $$p"; $(GO) test -race -count=1 -timeout 40m $$p || exit 1; done)
 
 .PHONY: bench
 bench: ## Benchmarks of the pure rooms, and of the whole in the laboratory
