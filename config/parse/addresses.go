@@ -128,6 +128,11 @@ func touches(a, b config.Range) bool {
 	return a.From.BitLen() == b.From.BitLen() && (b.From.Compare(a.To) <= 0 || a.To.Next() == b.From)
 }
 
+// contains reports whether the address is in one of the sorted, disjoint ranges.
+func contains(ranges []config.Range, a netip.Addr) bool {
+	return (&config.Pool{Ranges: ranges}).Contains(a)
+}
+
 // overlap returns an address that stands in both sets of sorted, disjoint ranges.
 func overlap(a, b []config.Range) (config.Range, bool) {
 	for len(a) > 0 && len(b) > 0 {
@@ -141,6 +146,22 @@ func overlap(a, b []config.Range) (config.Range, bool) {
 		}
 	}
 	return config.Range{}, false
+}
+
+// common returns what two sets of sorted, disjoint ranges have in common, sorted; each within one range of both.
+func common(a, b []config.Range) []config.Range {
+	var out []config.Range
+	for len(a) > 0 && len(b) > 0 {
+		if r, ok := intersect(a[0], b[0]); ok {
+			out = append(out, r)
+		}
+		if a[0].To.Less(b[0].To) {
+			a = a[1:]
+		} else {
+			b = b[1:]
+		}
+	}
+	return out
 }
 
 // intersect returns what two ranges have in common. netip orders IPv4 before IPv6, so ranges of two families have nothing.

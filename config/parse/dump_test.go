@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
@@ -41,6 +43,12 @@ func load(t testing.TB, text []byte) Objects {
 			in.Nodes = append(in.Nodes, decode(t, doc, &corev1.Node{}))
 		case KindPool:
 			in.Pools = append(in.Pools, decode(t, doc, &v1beta1.IPAddressPool{}))
+		case KindReservation:
+			in.Reservations = append(in.Reservations, decode(t, doc, &v1beta1.IPReservation{}))
+		case "Namespace":
+			in.Namespaces = append(in.Namespaces, decode(t, doc, &metav1.PartialObjectMetadata{}))
+		case "ServiceCIDR":
+			in.ServiceCIDRs = append(in.ServiceCIDRs, decode(t, doc, &networkingv1.ServiceCIDR{}))
 		case KindL2Advertisement:
 			in.L2Advertisements = append(in.L2Advertisements, decode(t, doc, &v1beta1.L2Advertisement{}))
 		case KindPeer:
@@ -81,7 +89,19 @@ func dump(s *config.Snapshot) string {
 		if p.Status != (config.PoolStatus{}) {
 			fmt.Fprintf(&b, " status=%v", p.Status)
 		}
+		dumpAllocation(&b, p)
 		fmt.Fprintln(&b, uid(p.UID))
+	}
+	for _, r := range s.Reservations {
+		fmt.Fprintf(&b, "reservation %s %v for %s", r.Name, r.Addresses, r.Service)
+		if !r.ExpiresAt.IsZero() {
+			fmt.Fprintf(&b, " until %s", r.ExpiresAt.UTC().Format(time.RFC3339))
+		}
+		dumpFlags(&b, []printed{{"expired", true, r.Expired}, {"retained", true, r.Retained}})
+		fmt.Fprintln(&b, uid(r.UID))
+	}
+	if s.ServiceCIDRs != nil {
+		fmt.Fprintln(&b, "clusterips", s.ServiceCIDRs)
 	}
 	for _, a := range s.L2Advertisements {
 		fmt.Fprintf(&b, "l2 %s pools=%s services=%s nodes=%s interfaces=%v\n", a.Name,
@@ -124,11 +144,7 @@ func dumpService(b *strings.Builder, v *config.Service) {
 	policy := [...]string{"single", "prefer-dual", "require-dual"}[v.FamilyPolicy]
 	traffic := [...]string{"cluster", "local"}[v.TrafficPolicy]
 	fmt.Fprintf(b, "service %s %v %s %s ports=%v", v.Key, v.Families, policy, traffic, v.Ports)
-	for _, f := range []struct {
-		name string
-		v    any
-		show bool
-	}{
+	dumpFlags(b, []printed{
 		{"version", v.Version, v.Version != ""},
 		{"deleting", true, v.Deleting},
 		{"share", v.SharingKey, v.SharingKey != ""},
@@ -136,18 +152,43 @@ func dumpService(b *strings.Builder, v *config.Service) {
 		{"want-pools", v.Request.Pools, v.Request.Pools != nil},
 		{"want", v.Request.Addresses, v.Request.Addresses != nil},
 		{"invalid", fmt.Sprintf("%q", v.Request.Invalid), v.Request.Invalid != ""},
+		{"admitted", v.Admitted, v.Admitted != nil},
+		{"waiting", true, v.Waiting},
 		{"ingress", v.Ingress, v.Ingress != nil},
 		{"foreign", true, v.ForeignStatus},
 		{"allocated", v.Allocated, v.Allocated != (config.Condition{})},
 		{"announced", v.Announced, v.Announced != (config.Condition{})},
 		{"ready", v.Endpoints.Ready, v.Endpoints.Ready != nil},
 		{"serving", v.Endpoints.Serving, v.Endpoints.Serving != nil},
-	} {
+	})
+	fmt.Fprintln(b, uid(v.UID))
+}
+
+func dumpAllocation(b *strings.Builder, p *config.Pool) {
+	dumpFlags(b, []printed{
+		{"exclude", p.Excluded, p.Excluded != nil},
+		{"avoid-buggy", true, p.AvoidBuggy},
+		{"paused", true, p.Paused},
+		{"priority", p.Priority, p.Scoped},
+		{"admits", fmt.Sprintf("%q", p.Admits), p.Scoped},
+		{"quota", p.NamespaceQuota, p.NamespaceQuota != 0},
+		{"retain", p.RetainFor, p.RetainFor != 0},
+	})
+}
+
+// printed is something that is printed only where it says something.
+type printed struct {
+	name string
+	v    any
+	show bool
+}
+
+func dumpFlags(b *strings.Builder, flags []printed) {
+	for _, f := range flags {
 		if f.show {
 			fmt.Fprintf(b, " %s=%v", f.name, f.v)
 		}
 	}
-	fmt.Fprintln(b, uid(v.UID))
 }
 
 func uid(s string) string {

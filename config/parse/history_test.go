@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -94,9 +96,9 @@ func (c *cluster) addr(max int) string { return fmt.Sprintf("192.0.2.%d", c.r.In
 
 func (c *cluster) step() {
 	in := &c.objs
-	switch c.r.IntN(7) {
+	switch c.r.IntN(8) {
 	case 0, 1:
-		in.Services = churn(c, in.Services, "ns", func(s *corev1.Service) {
+		in.Services = churn(c, in.Services, c.namespace(), func(s *corev1.Service) {
 			s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, IPFamilies: []corev1.IPFamily{"IPv4"}, LoadBalancerIP: c.addr(300)}
 			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: c.addr(200)}}
 			if c.r.IntN(4) == 0 {
@@ -117,14 +119,54 @@ func (c *cluster) step() {
 		})
 	case 4:
 		in.Nodes = churn(c, in.Nodes, "", func(n *corev1.Node) {
+			n.Spec.PodCIDRs = []string{c.addr(60) + "/32"}
 			n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: c.addr(60)}}
 		})
 	case 5:
-		in.Pools = churn(c, in.Pools, "", func(p *v1beta1.IPAddressPool) {
-			p.Spec.Addresses = []v1beta1.AddressRange{v1beta1.AddressRange(c.addr(60) + "-" + c.addr(60)), v1beta1.AddressRange(c.addr(200))}
-		})
+		in.Pools = churn(c, in.Pools, "", c.fillPool)
 	case 6:
 		c.stepConfig()
+	case 7:
+		c.stepAround()
+	}
+}
+
+func (c *cluster) namespace() string { return []string{"ns", "other", "third"}[c.r.IntN(3)] }
+
+func (c *cluster) fillPool(p *v1beta1.IPAddressPool) {
+	p.Spec = v1beta1.IPAddressPoolSpec{
+		Addresses: []v1beta1.AddressRange{v1beta1.AddressRange(c.addr(60) + "-" + c.addr(60)), v1beta1.AddressRange(c.addr(200))},
+		Exclude:   []v1beta1.AddressRange{v1beta1.AddressRange(c.addr(60) + "-" + c.addr(60))}[:c.r.IntN(2)],
+		Paused:    c.r.IntN(2) == 0, AvoidBuggyIPs: c.r.IntN(2) == 0,
+	}
+	if c.r.IntN(2) == 0 {
+		p.Spec.ServiceAllocation = &v1beta1.ServiceAllocation{
+			Priority: int32(c.r.IntN(3)), NamespaceSelectors: c.selectors(), ServiceSelectors: c.selectors(),
+			Namespaces: []string{c.namespace()}[:c.r.IntN(2)],
+		}
+	}
+}
+
+// stepAround changes what stands around pools.
+func (c *cluster) stepAround() {
+	in := &c.objs
+	switch c.r.IntN(5) {
+	case 0, 1:
+		in.Reservations = churn(c, in.Reservations, "", func(r *v1beta1.IPReservation) {
+			end := metav1.Unix(int64(c.r.IntN(100)), 0)
+			r.Spec = v1beta1.IPReservationSpec{
+				Addresses: []string{c.addr(60)}, Service: v1beta1.ServiceReference{Namespace: "ns", Name: c.name()},
+				ExpiresAt: []*metav1.Time{nil, &end}[c.r.IntN(2)],
+			}
+		})
+	case 2, 3:
+		name := c.namespace()
+		in.Namespaces = slices.DeleteFunc(slices.Clone(in.Namespaces), func(n *metav1.PartialObjectMetadata) bool { return n.Name == name })
+		if c.r.IntN(4) > 0 {
+			in.Namespaces = append(in.Namespaces, &metav1.PartialObjectMetadata{ObjectMeta: c.meta("", name)})
+		}
+	case 4:
+		in.ServiceCIDRs = churn(c, in.ServiceCIDRs, "", func(s *networkingv1.ServiceCIDR) { s.Spec.CIDRs = []string{c.addr(60) + "/32"} })
 	}
 }
 
@@ -152,7 +194,8 @@ func (c *cluster) stepConfig() {
 // forget keeps of a memory only what changes the meaning of objects: last good versions, and what was ours. What is cached is lost.
 func forget(m Memory) Memory {
 	next := newMemory(m.m.options)
-	forgetKind(&m.m.pools, &next.pools, func(s *poolSpec) { s.nodeEpoch = 0 })
+	forgetKind(&m.m.pools, &next.pools, func(s *poolSpec) { s.nodeEpoch, s.networkEpoch = 0, 0 })
+	forgetKind(&m.m.reserved, &next.reserved, func(*reservationSpec) {})
 	forgetKind(&m.m.peers, &next.peers, func(s *peerSpec) { s.nodes.memo = memo[string]{} })
 	forgetScope := func(s *scope) { s.nodes.memo, s.services.memo = memo[string]{}, memo[config.Key]{} }
 	forgetKind(&m.m.l2, &next.l2, func(s *l2Spec) { forgetScope(&s.scope) })
@@ -190,6 +233,7 @@ func TestHistories(t *testing.T) {
 			for range 1 + c.r.IntN(3) {
 				c.step()
 			}
+			c.objs.Now = time.Unix(int64(step), 0)
 			if plain.m != nil {
 				plain = forget(plain)
 			}
@@ -207,6 +251,7 @@ func TestHistories(t *testing.T) {
 			}
 			samePointers(t, first.Services, again.Services)
 			samePointers(t, first.Pools, again.Pools)
+			samePointers(t, first.Reservations, again.Reservations)
 			samePointers(t, first.Nodes, again.Nodes)
 			samePointers(t, first.Peers, again.Peers)
 			samePointers(t, first.L2Advertisements, again.L2Advertisements)

@@ -7,9 +7,13 @@ const (
 	ReadyType     = "Ready"                 // on config objects
 )
 
+// RetainedLabel with the value "true" marks the IPReservations that Herald made for a pool's retainFor. They are Herald's to delete.
+const RetainedLabel = "heraldlb.io/retained"
+
 // Kinds of config objects, as they stand in config.Ref.
 const (
 	KindPool             = "IPAddressPool"
+	KindReservation      = "IPReservation"
 	KindL2Advertisement  = "L2Advertisement"
 	KindPeer             = "BGPPeer"
 	KindBGPAdvertisement = "BGPAdvertisement"
@@ -20,7 +24,16 @@ const (
 	InvalidAddress   = "InvalidAddress"   // pool, peer: what is written is no usable address
 	DuplicateAddress = "DuplicateAddress" // pool: an address stands in it twice (it is in force all the same)
 	OverlappingPool  = "OverlappingPool"  // pool: an older pool has the address
-	NodeAddress      = "NodeAddress"      // pool: a node has the address, so it is never given to a Service
+	NodeAddress      = "NodeAddress"      // pool, reservation: a node has the address, so it is never given to a Service
+	ServiceCIDR      = "ServiceCIDR"      // pool: the cluster takes ClusterIPs from there
+	PodCIDR          = "PodCIDR"          // pool: a node's pods have addresses from there
+	NothingExcluded  = "NothingExcluded"  // pool: an exclusion touches none of its addresses
+	InvalidDuration  = "InvalidDuration"  // pool
+	InvalidService   = "InvalidService"   // reservation: names no Service
+	AddressReserved  = "AddressReserved"  // reservation: an older one has the address
+	AddressNotInPool = "AddressNotInPool" // reservation: no pool could give the address
+	AddressExcluded  = "AddressExcluded"  // reservation: its pool excludes the address
+	Expired          = "Expired"          // reservation
 	InvalidASN       = "InvalidASN"       // peer
 	InvalidPort      = "InvalidPort"      // peer
 	InvalidFamily    = "InvalidFamily"    // peer

@@ -17,13 +17,14 @@ import (
 type nodes struct {
 	byID  map[string]*nodeEntry
 	all   []*nodeEntry // sorted by name
-	epoch uint64       // counts changes of what selectors and pools ask: names, labels, addresses
+	epoch uint64       // counts changes of what selectors and pools ask: names, labels, addresses of nodes and pods
 }
 
 type nodeEntry struct {
 	version string
 	node    *config.Node
 	labels  labels.Set
+	pods    []netip.Prefix // from which its pods have their addresses
 }
 
 func (n *nodes) parse(objs []*corev1.Node) []*config.Node {
@@ -35,11 +36,12 @@ func (n *nodes) parse(objs []*corev1.Node) []*config.Node {
 		old := n.byID[id]
 		e := old
 		if e == nil || e.version != o.ResourceVersion || o.ResourceVersion == "" {
-			e = &nodeEntry{o.ResourceVersion, parseNode(o), maps.Clone(o.Labels)}
+			e = &nodeEntry{o.ResourceVersion, parseNode(o), maps.Clone(o.Labels), podNetworks(o)}
 			if old != nil && equalNodes(old.node, e.node) {
 				e.node = old.node
 			}
-			changed = changed || old == nil || !maps.Equal(old.labels, e.labels) || !slices.Equal(old.node.Addresses, e.node.Addresses)
+			changed = changed || old == nil || !maps.Equal(old.labels, e.labels) || !slices.Equal(old.node.Addresses, e.node.Addresses) ||
+				!slices.Equal(old.pods, e.pods)
 		}
 		next[id] = e
 		n.all = append(n.all, e)
@@ -93,6 +95,18 @@ func parseNode(o *corev1.Node) *config.Node {
 func equalNodes(a, b *config.Node) bool {
 	return a.Name == b.Name && a.UID == b.UID && a.Ready == b.Ready && a.NetworkUnavailable == b.NetworkUnavailable &&
 		a.ExcludeLB == b.ExcludeLB && slices.Equal(a.Addresses, b.Addresses)
+}
+
+// podNetworks returns the prefixes of a node's pods, sorted.
+func podNetworks(o *corev1.Node) []netip.Prefix {
+	var out []netip.Prefix
+	for _, text := range o.Spec.PodCIDRs {
+		if p, err := netip.ParsePrefix(text); err == nil && !p.Addr().Is4In6() {
+			out = append(out, p.Masked())
+		}
+	}
+	slices.SortFunc(out, comparePrefixes)
+	return out
 }
 
 // few lists at most three things for a person.

@@ -5,9 +5,11 @@ package parse
 
 import (
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/heraldlb/herald/config"
@@ -21,17 +23,22 @@ type Objects struct {
 	EndpointSlices    []*discoveryv1.EndpointSlice
 	Nodes             []*corev1.Node
 	Pools             []*v1beta1.IPAddressPool
+	Reservations      []*v1beta1.IPReservation
+	Namespaces        []*metav1.PartialObjectMetadata
+	ServiceCIDRs      []*networkingv1.ServiceCIDR
 	L2Advertisements  []*v1beta1.L2Advertisement
 	Peers             []*v1beta1.BGPPeer
 	BGPAdvertisements []*v1beta1.BGPAdvertisement
 	Speakers          []*v1beta1.SpeakerStatus
 	Options           Options
-	Synced            bool // every source has been listed once
+	Now               time.Time // reservations that have ended by now are expired; zero: none is
+	Synced            bool      // every source has been listed once
 }
 
-// Options says which Services are ours.
+// Options says which Services are ours, and for whom the snapshot is.
 type Options struct {
 	LoadBalancerClass string // empty: Services without a class
+	Announcing        bool   // for a speaker: who may have addresses of which pool is not asked
 }
 
 // Memory is what Parse learned before: results by object, so that only what changed is parsed again, and the last good version of each
@@ -43,8 +50,12 @@ type memory struct {
 	options  Options
 	services services
 	nodes    nodes
+	networks networks
+	around   surroundings
+	admitted admission
 	speakers map[string]*speakerEntry
 	pools    kind[poolSpec]
+	reserved kind[reservationSpec]
 	peers    kind[peerSpec]
 	l2       kind[l2Spec]
 	bgp      kind[bgpSpec]
@@ -53,7 +64,8 @@ type memory struct {
 func newMemory(o Options) *memory {
 	return &memory{
 		options: o, services: newServices(o.LoadBalancerClass), speakers: make(map[string]*speakerEntry),
-		pools: newKind[poolSpec](), peers: newKind[peerSpec](), l2: newKind[l2Spec](), bgp: newKind[bgpSpec](),
+		admitted: newAdmission(),
+		pools:    newKind[poolSpec](), reserved: newKind[reservationSpec](), peers: newKind[peerSpec](), l2: newKind[l2Spec](), bgp: newKind[bgpSpec](),
 	}
 }
 
@@ -66,11 +78,20 @@ func Parse(in Objects, last Memory) (*config.Snapshot, Memory) {
 	}
 	snap := &config.Snapshot{Synced: in.Synced}
 	snap.Nodes = m.nodes.parse(in.Nodes)
-	snap.Services, snap.Released = m.services.parse(in.Services, in.Left, in.EndpointSlices)
+	snap.ServiceCIDRs = m.networks.parse(in.ServiceCIDRs)
+	m.services.take(in.Services, in.EndpointSlices)
+	snap.Released = m.services.released(in.Left)
 	snap.Speakers = parseSpeakers(m.speakers, in.Speakers)
 
-	w := &world{memory: m, nodes: snap.Nodes}
+	w := &world{memory: m, nodes: snap.Nodes, now: in.Now}
 	snap.Pools = w.parsePools(in.Pools)
+	snap.Reservations = w.parseReservations(in.Reservations)
+	if !in.Options.Announcing {
+		m.admitted.setNamespaces(in.Namespaces)
+		m.admitted.setScopes(w.scopes)
+		m.services.admit(&m.admitted)
+	}
+	snap.Services = m.services.list()
 	snap.Peers = w.parsePeers(in.Peers)
 	snap.L2Advertisements = w.parseL2(in.L2Advertisements)
 	snap.BGPAdvertisements = w.parseBGP(in.BGPAdvertisements)
@@ -85,7 +106,10 @@ func Parse(in Objects, last Memory) (*config.Snapshot, Memory) {
 type world struct {
 	*memory
 	nodes    []*config.Node
+	now      time.Time
 	pooled   []poolInForce
+	spans    []span // their ranges, sorted; disjoint, as pools in force do not overlap
+	scopes   []poolScope
 	peers    []*config.Peer // in force
 	seen     map[config.Ref]bool
 	objects  []config.Object

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -16,7 +17,8 @@ import (
 var rewrite = flag.Bool("update", false, "write what the parser prints into testdata")
 
 // TestScripts runs the cases in testdata: each is a history. A file step-N.yaml holds all objects that exist then, out-N the snapshot that
-// is parsed from them with the memory of the steps before. A file whose name contains ".class-X." is parsed by an installation of class X.
+// is parsed from them with the memory of the steps before. A file whose name contains ".class-X." is parsed by an installation of class X,
+// one with ".at-2026-01-02." on that day.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -46,6 +48,13 @@ func runScript(t *testing.T, file string) {
 		in := load(t, f.Data)
 		if _, class, ok := strings.Cut(name, ".class-"); ok {
 			in.Options.LoadBalancerClass = class
+		}
+		if _, day, ok := strings.Cut(name, ".at-"); ok {
+			now, err := time.Parse(time.DateOnly, day)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in.Now = now
 		}
 		shuffled := shuffle(in, rand.New(rand.NewPCG(1, uint64(len(out)))))
 		snap, next := Parse(in, memory)
@@ -77,6 +86,9 @@ func shuffle(in Objects, r *rand.Rand) Objects {
 	in.EndpointSlices = shuffled(in.EndpointSlices, r)
 	in.Nodes = shuffled(in.Nodes, r)
 	in.Pools = shuffled(in.Pools, r)
+	in.Reservations = shuffled(in.Reservations, r)
+	in.Namespaces = shuffled(in.Namespaces, r)
+	in.ServiceCIDRs = shuffled(in.ServiceCIDRs, r)
 	in.L2Advertisements = shuffled(in.L2Advertisements, r)
 	in.Peers = shuffled(in.Peers, r)
 	in.BGPAdvertisements = shuffled(in.BGPAdvertisements, r)

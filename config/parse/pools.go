@@ -2,8 +2,11 @@ package parse
 
 import (
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -13,17 +16,24 @@ import (
 
 // poolSpec is an IPAddressPool's spec as values.
 type poolSpec struct {
-	ranges []config.Range
-	auto   bool
+	ranges     []config.Range
+	excluded   []config.Range // within ranges
+	auto       bool
+	buggy      bool // addresses that look so are avoided
+	paused     bool
+	allocation *allocation // nil: everybody
+	quota      int         // 0: none
+	retain     time.Duration
 
-	nodeEpoch uint64          // of the nodes that onNodes was found out for
-	onNodes   *config.Problem // nodes' addresses in the pool; nil when there are none
+	nodeEpoch, networkEpoch uint64           // that crossing was found out for
+	crossing                []config.Problem // what it has in common with nodes, pods and ClusterIPs
 }
 
 type poolInForce struct {
 	name   string
 	labels labels.Set
-	ranges []config.Range
+
+	ranges, excluded []config.Range
 }
 
 func (w *world) parsePools(objs []*v1beta1.IPAddressPool) []*config.Pool {
@@ -40,83 +50,141 @@ func (w *world) parsePools(objs []*v1beta1.IPAddressPool) []*config.Pool {
 		if spec == nil {
 			continue
 		}
-		if p := w.nodesIn(spec); p != nil {
-			w.report(ref, []config.Problem{*p}, false)
+		w.report(ref, w.crossing(spec), false)
+		w.enforce(poolInForce{d.name, o.Labels, spec.ranges, spec.excluded})
+		pool := &config.Pool{
+			Name: o.Name, UID: string(o.UID), Created: o.CreationTimestamp.Time, Ranges: spec.ranges, Excluded: spec.excluded, AutoAssign: spec.auto,
+			AvoidBuggy: spec.buggy, Paused: spec.paused, NamespaceQuota: spec.quota, RetainFor: spec.retain, Status: poolStatus(o.Status),
 		}
-		w.pooled = append(w.pooled, poolInForce{d.name, o.Labels, spec.ranges})
-		pools = append(pools, reuse(d, &config.Pool{
-			Name: o.Name, UID: string(o.UID), Created: o.CreationTimestamp.Time,
-			Ranges: spec.ranges, AutoAssign: spec.auto, Status: poolStatus(o.Status),
-		}, equalPools))
+		if a := spec.allocation; a != nil {
+			pool.Scoped, pool.Priority, pool.Admits = true, a.priority, a.text
+			w.scopes = append(w.scopes, poolScope{d.name, a})
+		}
+		pools = append(pools, reuse(d, pool, equalPools))
 	}
 	slices.SortFunc(pools, func(a, b *config.Pool) int { return strings.Compare(a.Name, b.Name) })
 	return pools
 }
 
 func parsePool(o *v1beta1.IPAddressPool) (poolSpec, []config.Problem) {
-	spec := poolSpec{auto: o.Spec.AutoAssign == nil || *o.Spec.AutoAssign}
+	spec := poolSpec{auto: o.Spec.AutoAssign == nil || *o.Spec.AutoAssign, buggy: o.Spec.AvoidBuggyIPs, paused: o.Spec.Paused}
+	ranges, problems := parseRanges("spec.addresses", o.Spec.Addresses)
+	if len(o.Spec.Addresses) == 0 {
+		problems = append(problems, config.Problem{Field: "spec.addresses", Reason: InvalidAddress, Message: "the pool has no addresses"})
+	}
+	problems = append(problems, duplicates(ranges)...)
+	spec.ranges = mergeRanges(slices.Collect(maps.Values(ranges)))
+	problems = append(problems, parseExclusions(o, &spec)...)
+	if q := o.Spec.NamespaceQuota; q != nil {
+		spec.quota = int(*q)
+	}
+	if r := o.Spec.RetainFor; r != nil {
+		if spec.retain = r.Duration; r.Duration < 0 {
+			problems = append(problems, config.Problem{Field: "spec.retainFor", Reason: InvalidDuration, Message: r.Duration.String() + " is negative; give 0 or more"})
+		}
+	}
+	if in := o.Spec.ServiceAllocation; in != nil {
+		var more []config.Problem
+		spec.allocation, more = parseAllocation(in)
+		problems = append(problems, more...)
+	}
+	return spec, problems
+}
+
+// parseRanges reads the ranges of a list; what is wrong is a problem of its entry.
+func parseRanges(field string, texts []v1beta1.AddressRange) (map[int]config.Range, []config.Problem) {
+	ranges := make(map[int]config.Range, len(texts))
 	var problems []config.Problem
-	var ranges []config.Range
-	for i, text := range o.Spec.Addresses {
-		field := fmt.Sprintf("spec.addresses[%d]", i)
+	for i, text := range texts {
 		r, err := parseRange(string(text))
 		if err != nil {
-			problems = append(problems, config.Problem{Field: field, Reason: InvalidAddress, Message: err.Error()})
+			problems = append(problems, config.Problem{Field: fmt.Sprintf("%s[%d]", field, i), Reason: InvalidAddress, Message: err.Error()})
 			continue
 		}
-		for _, before := range ranges {
-			if both, ok := intersect(before, r); ok {
+		ranges[i] = r
+	}
+	return ranges, problems
+}
+
+// duplicates finds entries of the addresses that have something in common with one before.
+func duplicates(ranges map[int]config.Range) []config.Problem {
+	var problems []config.Problem
+	entries := slices.Sorted(maps.Keys(ranges))
+	for at, i := range entries {
+		for _, before := range entries[:at] {
+			if both, ok := intersect(ranges[before], ranges[i]); ok {
 				problems = append(problems, config.Problem{
-					Field: field, Reason: DuplicateAddress, Warning: true,
+					Field: fmt.Sprintf("spec.addresses[%d]", i), Reason: DuplicateAddress, Warning: true,
 					Message: fmt.Sprintf("%s stands in this pool twice; it counts once", both),
 				})
 				break
 			}
 		}
-		ranges = append(ranges, r)
 	}
-	if len(o.Spec.Addresses) == 0 {
-		problems = append(problems, config.Problem{Field: "spec.addresses", Reason: InvalidAddress, Message: "the pool has no addresses"})
+	return problems
+}
+
+// parseExclusions reads what is never given out. One that excludes nothing is probably a slip of the pen.
+func parseExclusions(o *v1beta1.IPAddressPool, spec *poolSpec) []config.Problem {
+	ranges, problems := parseRanges("spec.exclude", o.Spec.Exclude)
+	for _, i := range slices.Sorted(maps.Keys(ranges)) {
+		if _, any := overlap([]config.Range{ranges[i]}, spec.ranges); !any {
+			problems = append(problems, config.Problem{
+				Field: fmt.Sprintf("spec.exclude[%d]", i), Reason: NothingExcluded, Warning: true,
+				Message: fmt.Sprintf("%s is not in the pool, so it excludes nothing", ranges[i]),
+			})
+		}
 	}
-	spec.ranges = mergeRanges(ranges)
-	return spec, problems
+	spec.excluded = common(mergeRanges(slices.Collect(maps.Values(ranges))), spec.ranges)
+	return problems
 }
 
 // overlapping finds an older pool in force that has an address of this one.
 func (w *world) overlapping(spec *poolSpec) *config.Problem {
-	for _, other := range w.pooled {
-		if both, ok := overlap(other.ranges, spec.ranges); ok {
+	for _, r := range spec.ranges {
+		i := w.spanUpTo(r.To)
+		if i < 0 {
+			continue
+		}
+		if both, ok := intersect(w.spans[i].Range, r); ok {
 			return &config.Problem{
 				Field: "spec.addresses", Reason: OverlappingPool,
-				Message: fmt.Sprintf("%s belongs to the older IPAddressPool %s; take it out of one of the two", both, other.name),
+				Message: fmt.Sprintf("%s belongs to the older IPAddressPool %s; take it out of one of the two", both, w.pooled[w.spans[i].pool].name),
 			}
 		}
 	}
 	return nil
 }
 
-// nodesIn finds addresses of nodes in the pool.
-func (w *world) nodesIn(spec *poolSpec) *config.Problem {
-	if spec.nodeEpoch == w.memory.nodes.epoch {
-		return spec.onNodes
+// span is a range of a pool in force.
+type span struct {
+	config.Range
+	pool int // index in world.pooled
+}
+
+// spanUpTo returns the index of the last span that begins at the address or before it, -1 when there is none.
+func (w *world) spanUpTo(a netip.Addr) int {
+	i, found := slices.BinarySearchFunc(w.spans, a, func(s span, a netip.Addr) int { return s.From.Compare(a) })
+	if found {
+		return i
 	}
-	pool := config.Pool{Ranges: spec.ranges}
-	var found []string
-	for _, n := range w.nodes {
-		for _, a := range n.Addresses {
-			if pool.Contains(a) {
-				found = append(found, fmt.Sprintf("%s (%s)", a, n.Name))
-			}
-		}
+	return i - 1
+}
+
+// enforce takes a pool into force. It overlaps no other.
+func (w *world) enforce(p poolInForce) {
+	w.pooled = append(w.pooled, p)
+	for _, r := range p.ranges {
+		w.spans = slices.Insert(w.spans, w.spanUpTo(r.From)+1, span{r, len(w.pooled) - 1})
 	}
-	spec.nodeEpoch, spec.onNodes = w.memory.nodes.epoch, nil
-	if len(found) > 0 {
-		spec.onNodes = &config.Problem{
-			Field: "spec.addresses", Reason: NodeAddress, Warning: true,
-			Message: "the pool contains addresses of nodes, which are never given to a Service: " + few(found),
-		}
+}
+
+// poolWith returns the pool in force that contains the address, nil when there is none.
+func (w *world) poolWith(a netip.Addr) *poolInForce {
+	if i := w.spanUpTo(a); i >= 0 && w.spans[i].Contains(a) {
+		return &w.pooled[w.spans[i].pool]
 	}
-	return spec.onNodes
+	return nil
 }
 
 func poolStatus(s v1beta1.IPAddressPoolStatus) config.PoolStatus {
@@ -124,8 +192,10 @@ func poolStatus(s v1beta1.IPAddressPoolStatus) config.PoolStatus {
 }
 
 func equalPools(a, b *config.Pool) bool {
-	return a.Name == b.Name && a.UID == b.UID && a.Created.Equal(b.Created) && a.AutoAssign == b.AutoAssign && a.Status == b.Status &&
-		slices.Equal(a.Ranges, b.Ranges)
+	return a.Name == b.Name && a.UID == b.UID && a.Created.Equal(b.Created) && a.Status == b.Status &&
+		slices.Equal(a.Ranges, b.Ranges) && slices.Equal(a.Excluded, b.Excluded) && a.AutoAssign == b.AutoAssign && a.AvoidBuggy == b.AvoidBuggy &&
+		a.Paused == b.Paused && a.Scoped == b.Scoped && a.Priority == b.Priority && a.Admits == b.Admits &&
+		a.NamespaceQuota == b.NamespaceQuota && a.RetainFor == b.RetainFor
 }
 
 // selectPools returns the pools in force that are named or whose labels match; no names and no selectors select all.

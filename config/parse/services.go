@@ -33,6 +33,8 @@ type serviceEntry struct {
 	ours    bool
 	labels  labels.Set
 	service *config.Service  // ours only
+	asked   *namespaceEntry  // that was asked last who admits the Service, nil to ask again
+	stamp   uint64           // of its answer
 	left    *config.Service  // as it was when it stopped being ours; nil if it never was, or somebody else has taken its status over
 	owed    *config.Released // what is still to be cleared of it
 }
@@ -43,7 +45,8 @@ func newServices(class string) services {
 	}
 }
 
-func (s *services) parse(objs, left []*corev1.Service, slicesOf []*discoveryv1.EndpointSlice) ([]*config.Service, []config.Released) {
+// take takes in all Services and their endpoints.
+func (s *services) take(objs []*corev1.Service, slicesOf []*discoveryv1.EndpointSlice) {
 	dirty := s.endpoints.update(slicesOf)
 	s.update(objs, dirty)
 	for key := range dirty {
@@ -55,11 +58,15 @@ func (s *services) parse(objs, left []*corev1.Service, slicesOf []*discoveryv1.E
 			}
 		}
 	}
+}
+
+// list returns the Services that are ours, sorted.
+func (s *services) list() []*config.Service {
 	out := make([]*config.Service, len(s.sorted))
 	for i, e := range s.sorted {
 		out[i] = e.service
 	}
-	return out, s.released(left)
+	return out
 }
 
 // update takes in all Services of type LoadBalancer.
@@ -117,7 +124,7 @@ func (s *services) renew(e *serviceEntry, o *corev1.Service, dirty map[config.Ke
 		if e.ours {
 			e.left = e.service
 		}
-		e.ours, e.service, e.labels = false, nil, nil
+		e.ours, e.service, e.labels, e.asked = false, nil, nil, nil
 		e.owed = owed(o, e.left)
 		if e.owed == nil {
 			e.left = nil
@@ -126,11 +133,11 @@ func (s *services) renew(e *serviceEntry, o *corev1.Service, dirty map[config.Ke
 	}
 	next := parseService(o)
 	if e.service != nil {
-		next.Endpoints = e.service.Endpoints
+		next.Endpoints, next.Admitted, next.Waiting = e.service.Endpoints, e.service.Admitted, e.service.Waiting
 	}
 	dirty[next.Key] = struct{}{}
 	if !e.ours || !maps.Equal(e.labels, o.Labels) {
-		e.labels = maps.Clone(o.Labels)
+		e.labels, e.asked = maps.Clone(o.Labels), nil
 		s.epoch++
 	}
 	e.ours, e.service, e.left, e.owed = true, next, nil, nil
