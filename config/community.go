@@ -218,6 +218,9 @@ func (s Communities) Union(o Communities) Communities {
 	return CommunitiesOf(append(slices.Collect(s.All()), slices.Collect(o.All())...)...)
 }
 
+// Equal reports whether two sets are the same; == does, too.
+func (s Communities) Equal(o Communities) bool { return s == o }
+
 // Len returns the number of communities in the set.
 func (s Communities) Len() int { return len(s.packed) / packedSize }
 

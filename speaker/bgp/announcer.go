@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -10,15 +11,20 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/heraldlb/herald/config"
 )
 
-// Options of an Announcer. All fields are required.
+// Options of an Announcer. All fields are required but DrainWait.
 type Options struct {
 	Node   string // name of the node
 	Router Router
 	Log    *slog.Logger
+
+	// DrainWait is how long routers are given to move traffic elsewhere before routes are withdrawn for good: when the node drains, and
+	// when the speaker stops. 0: none.
+	DrainWait time.Duration
 }
 
 // Announcer holds the BGP sessions of this node. Make it with New, run it with Run, tell it what to do with Set.
@@ -29,6 +35,7 @@ type Announcer struct {
 	poked    chan struct{} // capacity 1: a session's status changed
 	changed  chan struct{} // capacity 1: sessions was replaced
 	sessions atomic.Pointer[[]config.Session]
+	held     atomic.Pointer[map[string]Session] // by name of the peer; never changed after it was stored
 }
 
 // New returns an Announcer that does nothing until Run.
@@ -55,6 +62,17 @@ func (a *Announcer) Sessions() []config.Session {
 	return nil
 }
 
+// Counters returns the counters of every session that is held, by the name of the peer.
+func (a *Announcer) Counters() map[string]Counters {
+	out := map[string]Counters{}
+	if held := a.held.Load(); held != nil {
+		for name, s := range *held {
+			out[name] = s.Status().Counters
+		}
+	}
+	return out
+}
+
 // Changed tells that Sessions has something new to say. Several changes may be told once.
 func (a *Announcer) Changed() <-chan struct{} { return a.changed }
 
@@ -65,31 +83,62 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// Run holds the sessions until ctx ends, then says goodbye to every peer, which withdraws the routes, and returns nil.
+// Run holds the sessions until ctx ends, and returns nil. What happens then depends on the cause of ctx: with ErrRestarting the sessions
+// are left so that routers keep the routes for a while, those that do so at all. With anything else they are withdrawn: first peers are
+// asked to prefer other paths for the time of DrainWait, then every peer is said goodbye to.
 func (a *Announcer) Run(ctx context.Context) error {
-	o := owner{Announcer: a, seats: map[string]*seat{}, leaving: map[netip.AddrPort]<-chan struct{}{}}
+	o := owner{
+		Announcer: a,
+		ctx:       context.WithoutCancel(ctx),
+		seats:     map[string]*seat{},
+		leaving:   map[place]<-chan struct{}{},
+	}
 	defer o.wg.Wait()
 	for {
 		select {
 		case <-ctx.Done():
+			o.retire(context.Cause(ctx))
 			return nil
 		case <-a.inbox:
-			o.apply(ctx, a.desired.Load())
-			o.publish()
+			o.apply(a.desired.Load())
+		case <-o.drain.over:
+			o.drain.end()
+			o.tell()
 		case <-a.poked:
-			o.publish()
 		}
+		o.publish()
 	}
 }
 
 // owner is the state of Run's goroutine.
 type owner struct {
 	*Announcer
-	seats    map[string]*seat                   // by name of the peer
-	leaving  map[netip.AddrPort]<-chan struct{} // by router: closed when the last session with it has said goodbye
+	ctx      context.Context // of the sessions; each is ended on its own
+	told     *Desired        // as applied last
+	drain    drain
+	seats    map[string]*seat          // by name of the peer
+	leaving  map[place]<-chan struct{} // by router: closed when the last session with it has said goodbye
 	wg       sync.WaitGroup
 	identity netip.Addr // default router identifier; kept once chosen, so that a change of node addresses resets no session
 }
+
+// drain is where the node stands in giving up its routes.
+type drain struct {
+	asking bool             // peers are asked to prefer other paths
+	done   bool             // and were given the time for it: nothing is advertised any more
+	over   <-chan time.Time // when they will have been
+}
+
+func (d *drain) begin(wait time.Duration) {
+	if !d.asking {
+		*d = drain{asking: true, done: wait <= 0}
+		if !d.done {
+			d.over = time.After(wait)
+		}
+	}
+}
+
+func (d *drain) end() { d.done, d.over = true, nil }
 
 // seat is a wanted session.
 type seat struct {
@@ -100,13 +149,15 @@ type seat struct {
 	gone     chan struct{}
 }
 
-func (s *seat) router() netip.AddrPort {
-	return netip.AddrPortFrom(s.neighbor.Address, s.neighbor.Port)
-}
-
 // apply starts, replaces and ends sessions so that they are the wanted ones, and tells each its part. Sessions that stay are not
 // touched.
-func (o *owner) apply(ctx context.Context, d *Desired) {
+func (o *owner) apply(d *Desired) {
+	o.told = d
+	if d.Draining {
+		o.drain.begin(o.opt.DrainWait)
+	} else {
+		o.drain = drain{}
+	}
 	if !o.identity.IsValid() && len(d.Peers) > 0 {
 		o.identity = RouterID(o.opt.Node, d.Addresses)
 	}
@@ -119,34 +170,79 @@ func (o *owner) apply(ctx context.Context, d *Desired) {
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		w := want[name]
 		if have, ok := o.seats[name]; ok && (have.neighbor != w.neighbor || have.blocked != w.blocked) {
-			o.stop(name, ErrChanged)
+			o.stop(name, have.neighbor.change(w.neighbor))
 		}
-		s, ok := o.seats[name]
-		if !ok {
-			s = &w
-			o.start(ctx, name, s)
-		}
-		if s.session != nil {
-			s.session.Set(Advert{Paths: pathsFor(name, d.Routes), Addresses: d.Addresses, Interfaces: d.Interfaces})
+		if _, ok := o.seats[name]; !ok {
+			o.start(name, &w)
 		}
 	}
+	o.tell()
+}
+
+// tell tells each session its part of what is wanted.
+func (o *owner) tell() {
+	for name, s := range o.seats {
+		if s.session == nil {
+			continue
+		}
+		a := Advert{Draining: o.drain.asking, Addresses: o.told.Addresses, Interfaces: o.told.Interfaces}
+		if !o.drain.done {
+			a.Paths = pathsFor(name, o.told.Routes)
+		}
+		s.session.Set(a)
+	}
+}
+
+// retire ends all sessions in the way that the cause asks for.
+func (o *owner) retire(cause error) {
+	if !errors.Is(cause, ErrRestarting) {
+		cause = &Farewell{fmt.Sprintf("Herald stops on %s", o.opt.Node)}
+		o.withdraw()
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.seats)) {
+		o.stop(name, cause)
+	}
+}
+
+// withdraw gives routers the time to move traffic elsewhere, if any were told of routes. What is asked for meanwhile still counts.
+func (o *owner) withdraw() {
+	if o.told == nil || o.drain.done || !slices.ContainsFunc(slices.Collect(maps.Values(o.seats)), (*seat).advertises) {
+		return
+	}
+	draining := func(d *Desired) *Desired {
+		out := *d
+		out.Draining = true
+		return &out
+	}
+	o.apply(draining(o.told))
+	for !o.drain.done {
+		select {
+		case <-o.inbox:
+			o.apply(draining(o.desired.Load()))
+		case <-o.drain.over:
+			o.drain.end()
+		case <-o.poked:
+		}
+		o.publish()
+	}
+}
+
+func (s *seat) advertises() bool {
+	return s.session != nil && s.session.Status().Advertised != Count{}
 }
 
 // wanted returns a seat for each peer. A router takes one session from one address of ours, so of several peers that name the same
 // router and source, the first by name gets it.
 func (o *owner) wanted(peers []*config.Peer) map[string]seat {
-	type endpoint struct {
-		remote netip.AddrPort
-		source netip.Addr
-	}
-	taken := map[endpoint]string{}
+	taken := map[place]string{}
 	want := make(map[string]seat, len(peers))
 	for _, p := range slices.SortedFunc(slices.Values(peers), func(a, b *config.Peer) int { return strings.Compare(a.Name, b.Name) }) {
 		s := seat{neighbor: neighborOf(p, o.identity)}
-		e := endpoint{netip.AddrPortFrom(p.Address, p.Port), p.Source}
+		e := s.neighbor.router()
+		e.source = p.Source
 		if first, ok := taken[e]; ok {
 			s.blocked = fmt.Sprintf("BGPPeer %s already has a session with %s from this node; let nodeSelectors keep the two apart, "+
-				"or give them different sourceAddresses", first, p.Address)
+				"or give them different sourceAddresses", first, s.neighbor.target())
 		} else {
 			taken[e] = p.Name
 		}
@@ -155,18 +251,27 @@ func (o *owner) wanted(peers []*config.Peer) map[string]seat {
 	return want
 }
 
+// target names the router for people.
+func (n Neighbor) target() string {
+	if n.Interface != "" {
+		return "the router on " + n.Interface
+	}
+	return n.Address.String()
+}
+
 // start begins a session. When one with the same router is still saying goodbye, the new one waits for it; nobody else does.
-func (o *owner) start(ctx context.Context, name string, s *seat) {
+func (o *owner) start(name string, s *seat) {
 	o.seats[name] = s
 	if s.blocked != "" {
 		o.opt.Log.Warn("no BGP session", "peer", name, "reason", s.blocked)
 		return
 	}
 	s.session = o.opt.Router.Session(s.neighbor, func() { signal(o.poked) })
-	ctx, s.cancel = context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(o.ctx)
+	s.cancel = cancel
 	s.gone = make(chan struct{})
-	before := o.leaving[s.router()]
-	delete(o.leaving, s.router())
+	before := o.leaving[s.neighbor.router()]
+	delete(o.leaving, s.neighbor.router())
 	o.wg.Go(func() {
 		defer close(s.gone)
 		if before != nil {
@@ -184,8 +289,8 @@ func (o *owner) stop(name string, cause error) {
 		return
 	}
 	s.cancel(cause)
-	o.leaving[s.router()] = s.gone
-	maps.DeleteFunc(o.leaving, func(_ netip.AddrPort, gone <-chan struct{}) bool {
+	o.leaving[s.neighbor.router()] = s.gone
+	maps.DeleteFunc(o.leaving, func(_ place, gone <-chan struct{}) bool {
 		select {
 		case <-gone:
 			return true
@@ -198,9 +303,14 @@ func (o *owner) stop(name string, cause error) {
 // publish makes the state of the sessions known, when it changed.
 func (o *owner) publish() {
 	next := make([]config.Session, 0, len(o.seats))
+	held := make(map[string]Session, len(o.seats))
 	for _, name := range slices.Sorted(maps.Keys(o.seats)) {
 		next = append(next, o.seats[name].report(name))
+		if s := o.seats[name].session; s != nil {
+			held[name] = s
+		}
 	}
+	o.held.Store(&held)
 	if last := o.Announcer.sessions.Load(); last != nil && slices.EqualFunc(*last, next, sameSession) {
 		return
 	}
@@ -226,7 +336,13 @@ func (s *seat) report(name string) config.Session {
 		return out
 	}
 	st := s.session.Status()
-	out.State, out.Since, out.LastError, out.HoldTime = string(st.State), st.Since, st.LastError, st.Hold
+	out.State, out.Since, out.LastError, out.HoldTime, out.Restart = string(st.State), st.Since, st.LastError, st.Hold, st.Restart
+	if st.Remote.IsValid() {
+		out.Address = st.Remote.String()
+	}
+	if st.PeerASN != 0 {
+		out.PeerASN = st.PeerASN
+	}
 	if st.Local.IsValid() {
 		out.LocalAddress = st.Local.String()
 	}
@@ -237,8 +353,16 @@ func (s *seat) report(name string) config.Session {
 	return out
 }
 
+// address is that of the router as far as it is configured.
+func (n Neighbor) address() string {
+	if n.Interface != "" {
+		return n.Interface
+	}
+	return n.Address.String()
+}
+
 func sameSession(a, b config.Session) bool {
 	return a.Peer == b.Peer && a.Address == b.Address && a.LocalAddress == b.LocalAddress && a.State == b.State && a.Since.Equal(b.Since) &&
 		a.LocalASN == b.LocalASN && a.PeerASN == b.PeerASN && slices.Equal(a.Families, b.Families) && a.HoldTime == b.HoldTime &&
-		maps.Equal(a.Advertised, b.Advertised) && a.LastError == b.LastError
+		maps.Equal(a.Advertised, b.Advertised) && a.Restart == b.Restart && a.LastError == b.LastError
 }

@@ -19,6 +19,10 @@ type Desired struct {
 	Routes     []decide.Route // prefixes to advertise, sorted
 	Addresses  []netip.Addr   // the node's own addresses as Kubernetes knows them, sorted
 	Interfaces []config.Interface
+
+	// Draining says that the routes are to go: peers are asked to prefer other paths (RFC 8326), and after Options.DrainWait nothing is
+	// advertised any more. Routes should still hold what would be advertised otherwise. The sessions stay.
+	Draining bool
 }
 
 // Router makes sessions.
@@ -30,8 +34,9 @@ type Router interface {
 
 // Session is one BGP session. It reconnects by itself for as long as it runs.
 type Session interface {
-	// Run holds the session until ctx ends, then says goodbye to the peer and returns. The cause of ctx (ErrRemoved, ErrChanged or
-	// another) says which goodbye. Run is called once.
+	// Run holds the session until ctx ends, then says goodbye to the peer and returns. Run is called once. The cause of ctx says which
+	// goodbye: with ErrRestarting and ErrReopened the peer is to keep our routes, if it agreed to graceful restart; with everything else
+	// (ErrRemoved, ErrChanged, a Farewell) it is told to drop them (RFC 4486, RFC 9003).
 	Run(ctx context.Context)
 	// Set replaces what the peer should be told. It never blocks; only the last value counts.
 	Set(Advert)
@@ -39,30 +44,78 @@ type Session interface {
 	Status() Status
 }
 
-// Causes of the end of a session, which choose the subcode of the Cease that the peer is sent (RFC 4486 section 4).
+// Causes of the end of a session, which choose how it ends. A Farewell is another.
 var (
-	ErrRemoved = errors.New("the BGPPeer was removed from this node")
-	ErrChanged = errors.New("the BGPPeer was changed")
+	ErrRemoved  = errors.New("the BGPPeer was removed from this node")
+	ErrChanged  = errors.New("the BGPPeer was changed")
+	ErrReopened = errors.New("the BGPPeer was changed, the router stays the same")
+
+	// ErrRestarting, as the cause of the context of Announcer.Run, says that this process will be back soon: routes stay where the
+	// router keeps them (graceful restart).
+	ErrRestarting = errors.New("the speaker restarts")
 )
+
+// Farewell is the cause of the end of a session whose node stops announcing for good.
+type Farewell struct{ Words string }
+
+// Error returns what the peer is told.
+func (f *Farewell) Error() string { return f.Words }
 
 // Neighbor is everything a session depends on: two equal values are the same session. It is comparable on purpose.
 type Neighbor struct {
-	Name      string // of the BGPPeer
-	Address   netip.Addr
-	Port      uint16
-	Source    netip.Addr // zero: the kernel chooses
-	LocalASN  uint32
-	PeerASN   uint32
-	RouterID  netip.Addr // IPv4
-	Families  Families   // unicast families to offer
-	Hold      time.Duration
-	Keepalive time.Duration
-	Connect   time.Duration // between two attempts to connect
-	MultiHop  bool          // an external peer need not be on a connected subnet
+	Name        string     // of the BGPPeer
+	Address     netip.Addr // zero: the router at the other end of Interface
+	Interface   string
+	Port        uint16
+	Source      netip.Addr // zero: the kernel chooses
+	Device      string     // that the connection is bound to, such as that of a VRF; "" = none
+	LocalASN    uint32
+	PeerASN     uint32     // zero: any but LocalASN
+	RouterID    netip.Addr // IPv4
+	Families    Families   // unicast families to offer
+	Hold        time.Duration
+	Keepalive   time.Duration
+	Connect     time.Duration // between two attempts to connect
+	MultiHop    bool          // an external peer need not be on a connected subnet
+	TTLSecurity bool          // RFC 5082
+	Password    config.Password
+	Restart     config.GracefulRestart
 }
 
 // Internal reports whether the session is iBGP.
 func (n Neighbor) Internal() bool { return n.LocalASN == n.PeerASN }
+
+// Over6 reports whether the session is carried by IPv6.
+func (n Neighbor) Over6() bool { return n.Interface != "" || n.Address.Is6() }
+
+// place is where a session leads to.
+type place struct {
+	remote    netip.AddrPort
+	iface     string
+	device    string
+	localASN  uint32
+	remoteASN uint32
+	source    netip.Addr
+}
+
+// router returns where the session leads to, for the router's part.
+func (n Neighbor) router() place {
+	return place{remote: netip.AddrPortFrom(n.Address, n.Port), iface: n.Interface, device: n.Device}
+}
+
+// change returns the cause of the end of a session that is replaced by another. The router does not lose our routes over a change that
+// leaves both ends what they are.
+func (n Neighbor) change(next Neighbor) error {
+	known := func(n Neighbor) place {
+		p := n.router()
+		p.localASN, p.remoteASN, p.source = n.LocalASN, n.PeerASN, n.Source
+		return p
+	}
+	if known(n) == known(next) && n.Restart.Enabled && next.Restart.Enabled {
+		return ErrReopened
+	}
+	return ErrChanged
+}
 
 // Families is a set of address families.
 type Families struct{ IPv4, IPv6 bool }
@@ -120,13 +173,23 @@ type Status struct {
 	State      State
 	Since      time.Time  // when State was entered
 	Local      netip.Addr // our end of the connection; zero when not connected
+	Remote     netip.Addr // the router's end, with zone if it has one; zero when it is not known yet
+	PeerASN    uint32     // the router's; 0 when it is not known yet
 	Families   Families   // negotiated; none unless Established
 	Hold       time.Duration
-	Advertised Count // paths the peer was told
+	Restart    time.Duration // how long the peer keeps our routes while the speaker restarts; 0: it does not
+	Advertised Count         // paths the peer was told
 	LastError  string
-	Sent       uint64 // UPDATE messages sent since the process started
-	Received   uint64 // UPDATE messages received, likewise
-	Refused    uint64 // routes offered by the peer, all of which are dropped
+	Counters
+}
+
+// Counters of a session, from 0 when it began to be held with these parameters.
+type Counters struct {
+	Sent     uint64 // UPDATE messages sent
+	Received uint64 // UPDATE messages received
+	Refused  uint64 // routes offered by the peer, all of which are dropped
+	Ups      uint64 // how often the session was established
+	Downs    uint64 // how often it ended after that
 }
 
 // Count counts something by family.

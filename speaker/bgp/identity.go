@@ -31,18 +31,27 @@ func neighborOf(p *config.Peer, id netip.Addr) Neighbor {
 	if p.RouterID.IsValid() {
 		id = p.RouterID
 	}
+	asn := p.MyASN
+	if p.LocalASN != 0 {
+		asn = p.LocalASN // in place of ours, everywhere: the peer cannot tell that there is another
+	}
 	return Neighbor{
-		Name:      p.Name,
-		Address:   p.Address,
-		Port:      p.Port,
-		Source:    p.Source,
-		LocalASN:  p.MyASN,
-		PeerASN:   p.PeerASN,
-		RouterID:  id,
-		Families:  FamiliesOf(p.Families),
-		Hold:      p.HoldTime,
-		Keepalive: p.KeepaliveTime,
-		Connect:   p.ConnectTime,
-		MultiHop:  p.EBGPMultiHop,
+		Name:        p.Name,
+		Address:     p.Address,
+		Interface:   p.Interface,
+		Port:        p.Port,
+		Source:      p.Source,
+		Device:      p.VRF,
+		LocalASN:    asn,
+		PeerASN:     p.PeerASN,
+		RouterID:    id,
+		Families:    FamiliesOf(p.Families),
+		Hold:        p.HoldTime,
+		Keepalive:   p.KeepaliveTime,
+		Connect:     p.ConnectTime,
+		MultiHop:    p.EBGPMultiHop,
+		TTLSecurity: p.TTLSecurity,
+		Password:    p.Password,
+		Restart:     p.Restart,
 	}
 }

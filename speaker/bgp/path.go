@@ -7,35 +7,29 @@ import (
 
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/speaker/decide"
-	"github.com/heraldlb/herald/speaker/reconcile"
 )
 
-// DefaultLocalPref is the LOCAL_PREF of paths told to internal peers.
+// DefaultLocalPref is the LOCAL_PREF of paths told to internal peers when nothing else is asked for.
 const DefaultLocalPref = 100
 
 // Path is a route as one peer should be told of it.
 type Path struct {
 	Prefix netip.Prefix
-	Attributes
-}
-
-// Attributes of a path beyond those that follow from the session (ORIGIN, AS_PATH). Paths with equal attributes share UPDATE messages,
-// so the type is comparable.
-type Attributes struct {
-	NextHop   netip.Addr // zero: the node itself, resolved when the session's own address is known
-	LocalPref uint32     // told to internal peers only (RFC 4271 section 5.1.5)
+	config.RouteAttributes
 }
 
 // Advert is everything a peer should be told, and what is needed to resolve next hops.
 type Advert struct {
-	Paths      []Path       // sorted by prefix
+	Paths      []Path       // sorted by prefix, each prefix once
+	Draining   bool         // ask the peer to prefer other paths (RFC 8326)
 	Addresses  []netip.Addr // the node's addresses, sorted
 	Interfaces []config.Interface
 }
 
 // Equal reports whether two adverts ask for the same.
 func (a Advert) Equal(b Advert) bool {
-	return slices.Equal(a.Paths, b.Paths) && slices.Equal(a.Addresses, b.Addresses) && sameInterfaces(a.Interfaces, b.Interfaces)
+	return a.Draining == b.Draining && slices.Equal(a.Paths, b.Paths) && slices.Equal(a.Addresses, b.Addresses) &&
+		sameInterfaces(a.Interfaces, b.Interfaces)
 }
 
 func sameInterfaces(a, b []config.Interface) bool {
@@ -44,118 +38,144 @@ func sameInterfaces(a, b []config.Interface) bool {
 	})
 }
 
-// pathsFor returns what the named peer should be told of the routes, sorted by prefix.
+// pathsFor returns what the named peer should be told of the routes, sorted by prefix. What several routes say of one prefix adds up.
 func pathsFor(peer string, routes []decide.Route) []Path {
 	var out []Path
 	for _, r := range routes {
 		if _, ok := slices.BinarySearch(r.Peers, peer); ok {
-			out = append(out, Path{Prefix: r.Prefix.Masked(), Attributes: Attributes{LocalPref: DefaultLocalPref}})
+			out = append(out, Path{Prefix: r.Prefix.Masked(), RouteAttributes: r.Attributes})
 		}
 	}
-	slices.SortFunc(out, func(a, b Path) int { return comparePrefix(a.Prefix, b.Prefix) })
-	return slices.CompactFunc(out, func(a, b Path) bool { return a.Prefix == b.Prefix })
+	byPrefix := func(a, b Path) int { return comparePrefix(a.Prefix, b.Prefix) }
+	if !slices.IsSortedFunc(out, byPrefix) {
+		slices.SortStableFunc(out, byPrefix)
+	}
+	merged := out[:0]
+	for _, p := range out {
+		if n := len(merged); n > 0 && merged[n-1].Prefix == p.Prefix {
+			merged[n-1].RouteAttributes = merged[n-1].Merge(p.RouteAttributes)
+		} else {
+			merged = append(merged, p)
+		}
+	}
+	return merged
 }
 
 func comparePrefix(a, b netip.Prefix) int {
 	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }
 
-// Local is what an established session knows of its own end.
-type Local struct {
-	Address         netip.Addr // our end of the connection
-	NICs            []NIC      // the node's interfaces as the kernel has them now
-	Families        Families   // negotiated
-	ExtendedNextHop bool       // IPv4 routes may have an IPv6 next hop (RFC 8950)
-	Internal        bool
+// Attributes of a route as it goes on the wire, beyond those that follow from the session alone (ORIGIN, the AS in AS_PATH). Routes with
+// equal attributes share UPDATE messages, so the type is comparable.
+type Attributes struct {
+	NextHop     netip.Addr
+	LocalPref   uint32 // told to internal peers only (RFC 4271 section 5.1.5)
+	MED         config.Number
+	Prepend     uint8 // additional occurrences of our AS; external peers only
+	Weight      uint32
+	Communities config.Communities
 }
 
-// NIC is a network interface with its addresses.
-type NIC struct {
-	Name  string
-	Addrs []netip.Addr
+// Entry is a route as it goes on the wire.
+type Entry struct {
+	Prefix netip.Prefix
+	Attributes
+}
+
+// Table is a set of routes, sorted by prefix, each prefix once.
+type Table []Entry
+
+// Count counts the routes of a table by family.
+func (t Table) Count() Count {
+	var c Count
+	for _, e := range t {
+		*c.Of(config.FamilyOf(e.Prefix.Addr()))++
+	}
+	return c
+}
+
+// Without returns the table without the routes of a family.
+func (t Table) Without(f config.Family) Table {
+	return slices.DeleteFunc(slices.Clone(t), func(e Entry) bool { return config.FamilyOf(e.Prefix.Addr()) == f })
+}
+
+// Left is what could not be resolved.
+type Left struct {
+	Stranded  Families // there are paths of these families, but the node has no address that could be their next hop
+	Oversized int      // paths with more communities than an UPDATE message has room for
+}
+
+// maxCommunities is how many octets of communities a route may carry. An UPDATE has 4096 (RFC 4271 section 4), of which everything else
+// takes less than the rest.
+const maxCommunities = 3800
+
+// octets returns how many octets the communities of a path take at most, link bandwidth included.
+func (p *Path) octets() int {
+	n := 8
+	for c := range p.Communities.All() {
+		n += 4 * int(c.Kind)
+	}
+	return n
 }
 
 // Resolve returns the paths as they go on the wire over the given session: next hops filled in, attributes the peer must not see
-// cleared, families that were not negotiated left out. The second result holds the families that have paths but no possible next hop;
-// their paths are left out too.
-func (a Advert) Resolve(l Local) (map[netip.Prefix]Attributes, Families) {
-	out := make(map[netip.Prefix]Attributes, len(a.Paths))
-	var stranded Families
-	self := [2]netip.Addr{l.nextHop(config.IPv4, a.Addresses), l.nextHop(config.IPv6, a.Addresses)}
-	for _, p := range a.Paths {
-		family := config.FamilyOf(p.Prefix.Addr())
-		if !l.Families.Has(family) {
+// cleared, families that were not negotiated left out. What it cannot resolve is left out, too, and told of.
+func (a Advert) Resolve(l Local) (Table, Left) {
+	out := make(Table, 0, len(a.Paths))
+	var left Left
+	v4, v6 := l.nextHop(config.IPv4, a.Addresses), l.nextHop(config.IPv6, a.Addresses)
+	drained := map[config.Communities]config.Communities{}
+	for i := range a.Paths {
+		p := &a.Paths[i]
+		family, hop := config.IPv4, v4
+		if p.Prefix.Addr().Is6() {
+			family, hop = config.IPv6, v6
+		}
+		switch {
+		case !l.Families.Has(family):
+			continue
+		case !hop.IsValid():
+			left.Stranded.IPv4 = left.Stranded.IPv4 || family == config.IPv4
+			left.Stranded.IPv6 = left.Stranded.IPv6 || family == config.IPv6
+			continue
+		case p.Communities.Len()*12 > maxCommunities && p.octets() > maxCommunities:
+			left.Oversized++
 			continue
 		}
-		attrs := p.Attributes
-		if !attrs.NextHop.IsValid() {
-			attrs.NextHop = self[0]
-			if family == config.IPv6 {
-				attrs.NextHop = self[1]
-			}
+		e := Entry{p.Prefix, l.attributes(p, hop)}
+		if a.Draining {
+			e.drain(drained, l.Internal)
 		}
-		if !attrs.NextHop.IsValid() {
-			stranded.IPv4 = stranded.IPv4 || family == config.IPv4
-			stranded.IPv6 = stranded.IPv6 || family == config.IPv6
-			continue
-		}
-		if !l.Internal {
-			attrs.LocalPref = 0
-		}
-		out[p.Prefix] = attrs
+		out = append(out, e)
 	}
-	return out, stranded
+	return out, left
 }
 
-// nextHop returns the address that routes of a family should point to so that they lead to this node: the session's own address where
-// it can be used, else a global address of the same interface (one that Kubernetes knows, if there is a choice), else the node's first
-// address of that family. The zero Addr means there is none.
-func (l Local) nextHop(f config.Family, node []netip.Addr) netip.Addr {
-	own := l.Address.Unmap().WithZone("")
-	usable := config.FamilyOf(own) == f || f == config.IPv4 && l.ExtendedNextHop
-	if usable && !own.IsLinkLocalUnicast() {
-		return own
-	}
-	if a := l.sameInterface(own, f, node); a.IsValid() {
+func (l *Local) attributes(p *Path, hop netip.Addr) Attributes {
+	a := Attributes{NextHop: hop, MED: p.MED, Weight: p.Weight, Communities: p.Communities}
+	if !l.Internal {
+		a.Prepend = p.Prepend
 		return a
 	}
-	for _, a := range node {
-		if config.FamilyOf(a) == f && isGlobal(a) {
-			return a
-		}
+	a.LocalPref = DefaultLocalPref // our AS in the path would look like a loop inside the AS: no Prepend
+	if p.LocalPref.Given {
+		a.LocalPref = p.LocalPref.Value
 	}
-	if usable { // a link-local session on a node that has nothing better
-		return own
-	}
-	return netip.Addr{}
+	return a
 }
 
-// sameInterface returns a global address of the family on the interface that holds own.
-func (l Local) sameInterface(own netip.Addr, f config.Family, node []netip.Addr) netip.Addr {
-	var best netip.Addr
-	for _, nic := range l.NICs {
-		if !slices.ContainsFunc(nic.Addrs, func(a netip.Addr) bool { return a.Unmap().WithZone("") == own }) {
-			continue
-		}
-		for _, a := range nic.Addrs {
-			a = a.Unmap()
-			if config.FamilyOf(a) != f || !isGlobal(a) {
-				continue
-			}
-			if slices.Contains(node, a) {
-				return a
-			}
-			if !best.IsValid() {
-				best = a
-			}
-		}
+// drain asks for other paths to be preferred: GRACEFUL_SHUTDOWN for all, and LOCAL_PREF 0 inside the AS, where routers need not act on the
+// community (RFC 8326 section 4). known holds results for sets of communities.
+func (a *Attributes) drain(known map[config.Communities]config.Communities, internal bool) {
+	with, ok := known[a.Communities]
+	if !ok {
+		with = a.Communities.Union(config.CommunitiesOf(config.Standard(config.GracefulShutdown)))
+		known[a.Communities] = with
 	}
-	return best
-}
-
-// isGlobal reports whether an address of a node can be a next hop for others: unicast beyond the link. Loopback addresses count neither.
-func isGlobal(a netip.Addr) bool {
-	return a.IsGlobalUnicast() && !a.IsLoopback()
+	a.Communities = with
+	if internal {
+		a.LocalPref = 0
+	}
 }
 
 // Group is a set of prefixes of one family with equal attributes.
@@ -164,36 +184,47 @@ type Group struct {
 	Prefixes []netip.Prefix // sorted
 }
 
-var routeRules = reconcile.Rules[netip.Prefix, Attributes]{
-	Compare: comparePrefix,
-	Equal:   func(a, b Attributes) bool { return a == b },
-	Order:   reconcile.AddFirst,
+// Diff returns what the peer has to be told so that instead of sent it knows want: announcements, grouped by family and attributes in
+// the order of their first prefixes; and withdrawals, sorted.
+func Diff(sent, want Table) (announce []Group, withdraw []netip.Prefix) {
+	groups := grouping{index: map[groupKey]int{}}
+	i := 0
+	for _, w := range want {
+		for i < len(sent) && comparePrefix(sent[i].Prefix, w.Prefix) < 0 {
+			withdraw = append(withdraw, sent[i].Prefix)
+			i++
+		}
+		if i < len(sent) && sent[i].Prefix == w.Prefix {
+			i++
+			if sent[i-1] == w {
+				continue
+			}
+		}
+		groups.add(w)
+	}
+	for _, s := range sent[i:] {
+		withdraw = append(withdraw, s.Prefix)
+	}
+	return groups.list, withdraw
 }
 
-// Diff returns what the peer has to be told so that instead of sent it knows want: announcements first, grouped by family and
-// attributes, in a stable order; then withdrawals, sorted.
-func Diff(sent, want map[netip.Prefix]Attributes) (announce []Group, withdraw []netip.Prefix) {
-	type key struct {
-		family config.Family
-		attrs  Attributes
+type groupKey struct {
+	family config.Family
+	attrs  Attributes
+}
+
+type grouping struct {
+	list  []Group
+	index map[groupKey]int
+}
+
+func (g *grouping) add(e Entry) {
+	k := groupKey{config.FamilyOf(e.Prefix.Addr()), e.Attributes}
+	i, ok := g.index[k]
+	if !ok {
+		i = len(g.list)
+		g.index[k] = i
+		g.list = append(g.list, Group{Attributes: e.Attributes})
 	}
-	index := map[key]int{}
-	for _, step := range routeRules.Diff(sent, want) {
-		if step.Kind == reconcile.Remove {
-			withdraw = append(withdraw, step.Key)
-			continue
-		}
-		k := key{config.FamilyOf(step.Key.Addr()), step.New}
-		i, ok := index[k]
-		if !ok {
-			i = len(announce)
-			index[k] = i
-			announce = append(announce, Group{Attributes: step.New})
-		}
-		announce[i].Prefixes = append(announce[i].Prefixes, step.Key)
-	}
-	for _, g := range announce { // new routes came before changed ones
-		slices.SortFunc(g.Prefixes, comparePrefix)
-	}
-	return announce, withdraw
+	g.list[i].Prefixes = append(g.list[i].Prefixes, e.Prefix)
 }

@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -66,68 +67,139 @@ func TestNextHop(t *testing.T) {
 
 func TestResolve(t *testing.T) {
 	v4, v6 := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8:1::1/128")
-	advert := Advert{
-		Paths:     []Path{{v4, Attributes{LocalPref: 100}}, {v6, Attributes{LocalPref: 100}}},
-		Addresses: addrs("10.0.0.5"),
-	}
+	own4, own6 := netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("2001:db8::5")
 	both := Families{IPv4: true, IPv6: true}
+	ours := config.CommunitiesOf(config.Standard(7))
+	drained := config.CommunitiesOf(config.Standard(7), config.Standard(config.GracefulShutdown))
+	rich := config.RouteAttributes{Communities: ours, LocalPref: config.Some(200), MED: config.Some(0), Prepend: 2, Weight: 3}
+	plain := []Path{{Prefix: v4}, {Prefix: v6}}
+	external := Local{Address: own4, Families: both}
+	internal := Local{Address: own6, Families: both, ExtendedNextHop: true, Internal: true}
 	tests := []struct {
-		name     string
-		local    Local
-		want     map[netip.Prefix]Attributes
-		stranded Families
+		name   string
+		advert Advert
+		local  Local
+		want   Table
+		left   Left
 	}{
 		{
-			"external: no LOCAL_PREF, no way for v6",
-			Local{Address: netip.MustParseAddr("10.0.0.5"), Families: both},
-			map[netip.Prefix]Attributes{v4: {NextHop: netip.MustParseAddr("10.0.0.5")}},
-			Families{IPv6: true},
+			"external: no LOCAL_PREF, no way for v6", Advert{Paths: plain}, external,
+			Table{{v4, Attributes{NextHop: own4}}}, Left{Stranded: Families{IPv6: true}},
 		},
 		{
-			"internal",
-			Local{Address: netip.MustParseAddr("2001:db8::5"), Families: both, ExtendedNextHop: true, Internal: true},
-			map[netip.Prefix]Attributes{
-				v4: {NextHop: netip.MustParseAddr("2001:db8::5"), LocalPref: 100},
-				v6: {NextHop: netip.MustParseAddr("2001:db8::5"), LocalPref: 100},
-			},
-			Families{},
+			"internal", Advert{Paths: plain}, internal,
+			Table{{v4, Attributes{NextHop: own6, LocalPref: 100}}, {v6, Attributes{NextHop: own6, LocalPref: 100}}}, Left{},
 		},
 		{
-			"a family that was not negotiated is no complaint",
-			Local{Address: netip.MustParseAddr("10.0.0.5"), Families: Families{IPv4: true}},
-			map[netip.Prefix]Attributes{v4: {NextHop: netip.MustParseAddr("10.0.0.5")}},
-			Families{},
+			"a family that was not negotiated is no complaint", Advert{Paths: plain}, Local{Address: own4, Families: Families{IPv4: true}},
+			Table{{v4, Attributes{NextHop: own4}}}, Left{},
+		},
+		{
+			"external with everything", Advert{Paths: []Path{{v4, rich}}}, external,
+			Table{{v4, Attributes{NextHop: own4, MED: config.Some(0), Prepend: 2, Weight: 3, Communities: ours}}}, Left{},
+		},
+		{
+			"internal with everything", Advert{Paths: []Path{{v4, rich}}}, internal,
+			Table{{v4, Attributes{NextHop: own6, LocalPref: 200, MED: config.Some(0), Weight: 3, Communities: ours}}}, Left{},
+		},
+		{
+			"LOCAL_PREF 0 is not the default", Advert{Paths: []Path{{v4, config.RouteAttributes{LocalPref: config.Some(0)}}}}, internal,
+			Table{{v4, Attributes{NextHop: own6}}}, Left{},
+		},
+		{
+			"draining, external", Advert{Paths: []Path{{v4, rich}}, Draining: true}, external,
+			Table{{v4, Attributes{NextHop: own4, MED: config.Some(0), Prepend: 2, Weight: 3, Communities: drained}}}, Left{},
+		},
+		{
+			"draining, internal", Advert{Paths: []Path{{v4, rich}}, Draining: true}, internal,
+			Table{{v4, Attributes{NextHop: own6, MED: config.Some(0), Weight: 3, Communities: drained}}}, Left{},
+		},
+		{
+			"as many communities as fit", Advert{Paths: []Path{{v4, config.RouteAttributes{Communities: many(316)}}}}, external,
+			Table{{v4, Attributes{NextHop: own4, Communities: many(316)}}}, Left{},
+		},
+		{
+			"one too many", Advert{Paths: []Path{{v4, config.RouteAttributes{Communities: many(317)}}}}, external,
+			Table{}, Left{Oversized: 1},
+		},
+		{
+			"unnumbered: the link-local address, for both families", Advert{Paths: plain},
+			Local{Address: netip.MustParseAddr("fe80::5%eth0"), Families: both, ExtendedNextHop: true, Unnumbered: true,
+				NICs: []NIC{{Name: "eth0", Addrs: addrs("fe80::5", "2001:db8::5")}}},
+			Table{{v4, Attributes{NextHop: netip.MustParseAddr("fe80::5")}}, {v6, Attributes{NextHop: netip.MustParseAddr("fe80::5")}}}, Left{},
 		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, stranded := advert.Resolve(tt.local)
+			got, left := tt.advert.Resolve(tt.local)
 			if diff := cmp.Diff(tt.want, got, compareValues, comparePrefixes); diff != "" {
 				t.Errorf("paths (-want +got):\n%s", diff)
 			}
-			if stranded != tt.stranded {
-				t.Errorf("stranded = %+v, want %+v", stranded, tt.stranded)
+			if left != tt.left {
+				t.Errorf("left = %+v, want %+v", left, tt.left)
 			}
 		})
 	}
 }
 
+// many returns n large communities.
+func many(n int) config.Communities {
+	var list []config.Community
+	for i := range n {
+		list = append(list, config.Large(1, 2, uint32(i)))
+	}
+	return config.CommunitiesOf(list...)
+}
+
 func TestPathsFor(t *testing.T) {
+	red, blue := config.CommunitiesOf(config.Standard(1)), config.CommunitiesOf(config.Standard(2))
 	routes := []decide.Route{
-		{Prefix: netip.MustParsePrefix("192.0.2.7/24"), Peers: []string{"a", "b"}},
+		{Prefix: netip.MustParsePrefix("192.0.2.7/24"), Peers: []string{"a", "b"}, Attributes: config.RouteAttributes{Communities: red, Weight: 2}},
 		{Prefix: netip.MustParsePrefix("2001:db8::/32"), Peers: []string{"b"}},
-		{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Peers: []string{"a", "c"}}, // the same once masked
+		{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Peers: []string{"a", "c"}, Attributes: config.RouteAttributes{Communities: blue, Weight: 3}}, // the same once masked
 		{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Peers: []string{"a"}},
+		{Prefix: netip.MustParsePrefix("192.0.2.0/32"), Peers: []string{"a"}},
 	}
-	var got []string
-	for _, p := range pathsFor("a", routes) {
-		got = append(got, p.Prefix.String())
+	show := func(peer string) (out []string) {
+		for _, p := range pathsFor(peer, routes) {
+			out = append(out, fmt.Sprintf("%s communities [%s] weight %d", p.Prefix, p.Communities, p.Weight))
+		}
+		return out
 	}
-	if diff := cmp.Diff([]string{"10.0.0.0/8", "192.0.2.0/24"}, got); diff != "" {
-		t.Errorf("paths for a (-want +got):\n%s", diff)
+	for peer, want := range map[string][]string{
+		"a": {
+			"10.0.0.0/8 communities [] weight 0",
+			"192.0.2.0/24 communities [0:1 0:2] weight 5",
+			"192.0.2.0/32 communities [] weight 0",
+		},
+		"b":      {"192.0.2.0/24 communities [0:1] weight 2", "2001:db8::/32 communities [] weight 0"},
+		"c":      {"192.0.2.0/24 communities [0:2] weight 3"},
+		"nobody": nil,
+	} {
+		if diff := cmp.Diff(want, show(peer)); diff != "" {
+			t.Errorf("paths for %s (-want +got):\n%s", peer, diff)
+		}
 	}
-	if got := pathsFor("nobody", routes); len(got) != 0 {
-		t.Errorf("paths for nobody = %v", got)
+}
+
+// TestAggregate lets Services of one aggregate come and go: the route is there as long as one of them is, with what those that are there
+// say of it.
+func TestAggregate(t *testing.T) {
+	var routes []decide.Route
+	for i := range 3 {
+		routes = append(routes, decide.Route{
+			Prefix: netip.MustParsePrefix("192.0.2.0/24"), Peers: []string{"a"},
+			Attributes: config.RouteAttributes{Weight: 1, Communities: config.CommunitiesOf(config.Standard(uint32(i)))},
+		})
+	}
+	for left := 3; left >= 0; left-- {
+		paths := pathsFor("a", routes[:left])
+		switch {
+		case left == 0 && len(paths) == 0:
+		case left > 0 && len(paths) == 1 && paths[0].Weight == uint32(left) && paths[0].Communities.Len() == left:
+		default:
+			t.Errorf("%d Services: %+v", left, paths)
+		}
 	}
 }
 
@@ -135,8 +207,8 @@ func TestPathsFor(t *testing.T) {
 // puts no prefix in two places.
 func TestDiff(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	table := func() map[netip.Prefix]Attributes {
-		out := map[netip.Prefix]Attributes{}
+	table := func() Table {
+		var out Table
 		for i := range 40 {
 			if r.IntN(2) == 0 {
 				continue
@@ -145,17 +217,23 @@ func TestDiff(t *testing.T) {
 			if i >= 20 {
 				p = netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 15: byte(i)}), 128)
 			}
-			out[p] = Attributes{NextHop: netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(3))}), LocalPref: uint32(r.IntN(2))}
+			out = append(out, Entry{p, Attributes{
+				NextHop: netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(3))}), Communities: config.CommunitiesOf(config.Standard(uint32(r.IntN(2)))),
+			}})
+		}
+		return out
+	}
+	index := func(t Table) map[netip.Prefix]Attributes {
+		out := map[netip.Prefix]Attributes{}
+		for _, e := range t {
+			out[e.Prefix] = e.Attributes
 		}
 		return out
 	}
 	sent := table()
 	for range 500 {
 		want := table()
-		peer := map[netip.Prefix]Attributes{}
-		for p, a := range sent {
-			peer[p] = a
-		}
+		peer := index(sent)
 		announce, withdraw := Diff(sent, want)
 		for _, g := range announce {
 			for i, p := range g.Prefixes {
@@ -171,13 +249,16 @@ func TestDiff(t *testing.T) {
 				peer[p] = g.Attributes
 			}
 		}
-		for _, p := range withdraw {
-			if _, ok := want[p]; ok {
+		for i, p := range withdraw {
+			if _, ok := index(want)[p]; ok {
 				t.Fatalf("%s withdrawn though wanted", p)
+			}
+			if i > 0 && comparePrefix(withdraw[i-1], p) >= 0 {
+				t.Fatalf("withdrawals not sorted: %v", withdraw)
 			}
 			delete(peer, p)
 		}
-		if diff := cmp.Diff(want, peer, compareValues, comparePrefixes); diff != "" {
+		if diff := cmp.Diff(index(want), peer, compareValues, comparePrefixes); diff != "" {
 			t.Fatalf("the peer's table afterwards (-want +got):\n%s", diff)
 		}
 		sent = want

@@ -2,6 +2,7 @@ package gobgp
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/heraldlb/herald/speaker/bgp"
@@ -11,9 +12,11 @@ import (
 // one state with one error, not as a change at every attempt.
 const linger = 2 * time.Second
 
-// board shows the state of a session to readers. The session's goroutine writes.
+// board shows the state of a session to readers. The session's goroutine writes, but for what the wire counts.
 type board struct {
-	changed func()
+	changed  func()
+	received atomic.Uint64 // UPDATE messages
+	refused  atomic.Uint64 // routes in them
 
 	mu      sync.Mutex
 	status  bgp.Status
@@ -29,7 +32,15 @@ func newBoard(changed func()) *board {
 func (b *board) read() bgp.Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.status
+	st := b.status
+	st.Received, st.Refused = b.received.Load(), b.refused.Load()
+	return st
+}
+
+// count counts an UPDATE message from the peer, and the routes it offers. Nothing else is kept of it.
+func (b *board) count(body []byte) {
+	b.received.Add(1)
+	b.refused.Add(uint64(offered(body)))
 }
 
 // update applies f and tells about it when the status is another one afterwards; counters alone are no news.
@@ -42,7 +53,7 @@ func (b *board) update(f func(*bgp.Status)) {
 	}
 	after := b.status
 	b.mu.Unlock()
-	after.Sent, after.Received, after.Refused = before.Sent, before.Received, before.Refused
+	after.Counters = before.Counters
 	if after != before {
 		b.changed()
 	}
@@ -98,10 +109,12 @@ func (b *board) establish(up bgp.Status, complaint string) {
 	b.failing = false
 	b.mu.Unlock()
 	b.update(func(st *bgp.Status) {
-		st.State, st.Local, st.Families, st.Hold = bgp.Established, up.Local, up.Families, up.Hold
+		up.State, up.Since, up.LastError, up.Counters = bgp.Established, st.Since, st.LastError, st.Counters
+		up.Ups++
 		if complaint != "" {
-			st.LastError = complaint
+			up.LastError = complaint
 		}
+		*st = up
 	})
 }
 
@@ -111,6 +124,10 @@ func (b *board) stopped() {
 	b.update(func(st *bgp.Status) { down(st, bgp.Idle) })
 }
 
+// down is the status of a session that is not established (any more). Who the router was stays readable.
 func down(st *bgp.Status, s bgp.State) {
-	*st = bgp.Status{State: s, Since: st.Since, LastError: st.LastError, Sent: st.Sent, Received: st.Received, Refused: st.Refused}
+	if st.State == bgp.Established {
+		st.Downs++
+	}
+	*st = bgp.Status{State: s, Since: st.Since, Remote: st.Remote, PeerASN: st.PeerASN, LastError: st.LastError, Counters: st.Counters}
 }

@@ -30,14 +30,30 @@ func (f *fault) message() []byte {
 
 // cease returns the NOTIFICATION that ends a session from our side for the given cause (RFC 4486 section 4).
 func cease(cause error) *fault {
-	subcode := uint8(packet.BGP_ERROR_SUB_ADMINISTRATIVE_SHUTDOWN)
+	var farewell *bgp.Farewell
 	switch {
 	case errors.Is(cause, bgp.ErrRemoved):
-		subcode = packet.BGP_ERROR_SUB_PEER_DECONFIGURED
-	case errors.Is(cause, bgp.ErrChanged):
-		subcode = packet.BGP_ERROR_SUB_OTHER_CONFIGURATION_CHANGE
+		return newFault(packet.BGP_ERROR_CEASE, packet.BGP_ERROR_SUB_PEER_DECONFIGURED, nil, "no longer wanted")
+	case errors.Is(cause, bgp.ErrChanged), errors.Is(cause, bgp.ErrReopened):
+		return newFault(packet.BGP_ERROR_CEASE, packet.BGP_ERROR_SUB_OTHER_CONFIGURATION_CHANGE, nil, "no longer wanted")
+	case errors.Is(cause, bgp.ErrRestarting):
+		return newFault(packet.BGP_ERROR_CEASE, packet.BGP_ERROR_SUB_ADMINISTRATIVE_RESET, spoken(cause.Error()), "no longer wanted")
+	case errors.As(cause, &farewell):
+		return newFault(packet.BGP_ERROR_CEASE, packet.BGP_ERROR_SUB_ADMINISTRATIVE_SHUTDOWN, spoken(farewell.Words), "no longer wanted")
 	}
-	return newFault(packet.BGP_ERROR_CEASE, subcode, nil, "no longer wanted")
+	return newFault(packet.BGP_ERROR_CEASE, packet.BGP_ERROR_SUB_ADMINISTRATIVE_SHUTDOWN, nil, "no longer wanted")
+}
+
+// mostSpoken is how long a shutdown communication may be for routers that know only RFC 8203.
+const mostSpoken = 128
+
+// spoken returns a shutdown communication (RFC 9003 section 2): a length, then UTF-8.
+func spoken(words string) []byte {
+	for len(words) > mostSpoken {
+		_, size := utf8.DecodeLastRuneInString(words)
+		words = words[:len(words)-size]
+	}
+	return append([]byte{byte(len(words))}, words...)
 }
 
 // refusal is a NOTIFICATION from the peer.

@@ -6,23 +6,23 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"syscall"
 	"time"
 
 	packet "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 
-	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/speaker/bgp"
 )
 
 // link is a connection that a session stands on, or tries to.
 type link struct {
 	*session
-	wire  *wire
-	terms terms
-	local bgp.Local
-	sent  map[netip.Prefix]bgp.Attributes // what the peer was told
+	bgp.Neighbor // with the address that was found, if it is not configured
+	wire         *wire
+	terms        terms
+	local        bgp.Local
+	sent         bgp.Table // what the peer was told
+	complete     bool      // the peer was told that it knows all routes
 }
 
 // part reports the end, says goodbye as fits the error, and returns the error.
@@ -30,6 +30,8 @@ func (l *link) part(ctx context.Context, up time.Time, err error) error {
 	l.failed(ctx, up, err) // first: a peer that is gone takes a while to say goodbye to
 	var f *fault
 	switch {
+	case ctx.Err() != nil && l.stay(context.Cause(ctx)):
+		return err // the connection just closes, and that keeps the routes (RFC 4724 section 4.2)
 	case ctx.Err() != nil:
 		f = cease(context.Cause(ctx))
 	case !errors.As(err, &f):
@@ -39,6 +41,11 @@ func (l *link) part(ctx context.Context, up time.Time, err error) error {
 		l.wire.drain()
 	}
 	return err
+}
+
+// stay reports whether our routes are to stay at the peer when the session ends for the given cause, and will.
+func (l *link) stay(cause error) bool {
+	return l.terms.graceful && (errors.Is(cause, bgp.ErrRestarting) || errors.Is(cause, bgp.ErrReopened))
 }
 
 // next returns the peer's next message. It ends with ctx, after the given time (with late), or with the connection.
@@ -68,7 +75,7 @@ func (l *link) lost() error {
 	case errors.As(err, &f):
 		return f
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		if l.sent == nil {
+		if !l.wire.up.Load() {
 			return &refusal{"the router closed the connection without a word; is this node configured there as neighbour, with this address?"}
 		}
 		return &refusal{"the router closed the connection"}
@@ -79,7 +86,7 @@ func (l *link) lost() error {
 
 // handshake exchanges OPEN and KEEPALIVE (RFC 4271 section 8.2.2, states OpenSent and OpenConfirm).
 func (l *link) handshake(ctx context.Context) (terms, error) {
-	if err := l.tell(ctx, l.limit(l.Hold), openMessage(l.Neighbor)); err != nil {
+	if err := l.tell(ctx, l.limit(l.Hold), openMessage(l.Neighbor, !l.held)); err != nil {
 		return terms{}, err
 	}
 	l.board.enter(bgp.OpenSent)
@@ -193,15 +200,27 @@ func newTimer(d time.Duration) *time.Timer {
 func (l *link) nextKeepalive() time.Duration { return jitter(l.terms.keepalive) }
 
 func (l *link) establish() {
-	l.sent = map[netip.Prefix]bgp.Attributes{}
+	l.wire.up.Store(true)
 	l.local = bgp.Local{
 		Address:         localAddress(l.wire.conn),
 		Families:        l.terms.families,
 		ExtendedNextHop: l.terms.extendedNextHop,
+		Unnumbered:      l.Interface != "",
 		Internal:        l.Internal(),
 	}
-	l.board.establish(bgp.Status{Local: l.local.Address, Families: l.terms.families, Hold: l.terms.hold}, l.terms.complaint)
-	l.log.Info("BGP session established", "local", l.local.Address, "families", familyList(l.terms.families), "hold", l.terms.hold)
+	up := bgp.Status{
+		Local:    l.local.Address.WithZone(""),
+		Remote:   l.Address,
+		PeerASN:  l.terms.asn,
+		Families: l.terms.families,
+		Hold:     l.terms.hold,
+	}
+	if l.terms.graceful {
+		up.Restart = l.Restart.RestartTime
+	}
+	l.board.establish(up, l.terms.complaint)
+	l.log.Info("BGP session established", "local", l.local.Address, "families", familyList(l.terms.families), "hold", l.terms.hold,
+		"gracefulRestart", up.Restart)
 	if l.terms.complaint != "" {
 		l.log.Warn("BGP session is not all that was asked for", "reason", l.terms.complaint)
 	}
@@ -214,11 +233,8 @@ func (l *link) receive(ctx context.Context, f frame) error {
 		return nil
 	case packet.BGP_MSG_NOTIFICATION:
 		return notified(l.Neighbor, f.body)
-	case packet.BGP_MSG_UPDATE:
-		l.board.update(func(st *bgp.Status) {
-			st.Received++
-			st.Refused += uint64(offered(f.body))
-		})
+	case packet.BGP_MSG_UPDATE: // read before the session was established on our side
+		l.board.count(f.body)
 		return nil
 	case packet.BGP_MSG_ROUTE_REFRESH:
 		return l.refresh(ctx, f.body)
@@ -241,40 +257,55 @@ func (l *link) refresh(ctx context.Context, body []byte) error {
 		if body[0] != byte(afi>>8) || body[1] != byte(afi) || body[3] != safi {
 			continue
 		}
-		for p := range l.sent {
-			if config.FamilyOf(p.Addr()) == f {
-				delete(l.sent, p)
-			}
-		}
+		l.sent = l.sent.Without(f)
 	}
 	return l.update(ctx)
 }
 
-// update tells the peer the difference between what it was told and what it should be told.
+// update tells the peer the difference between what it was told and what it should be told; the first time also that this is all, so that
+// it drops what it kept from an earlier session and was not told again (RFC 4724 section 4.1).
 func (l *link) update(ctx context.Context) error {
 	a := l.advert.Load()
 	if a == nil {
-		return nil
+		return nil // nobody has said yet what there is to advertise
 	}
 	l.local.NICs = l.interfaces()
-	want, stranded := a.Resolve(l.local)
+	want, left := a.Resolve(l.local)
 	announce, withdraw := bgp.Diff(l.sent, want)
 	messages := updates(l.Neighbor, l.terms, announce, withdraw)
+	told := len(messages)
+	if !l.complete && l.terms.graceful {
+		for _, f := range l.terms.families.List() {
+			messages = append(messages, endOfRIB(f))
+		}
+	}
 	if len(messages) > 0 {
 		if err := l.tell(ctx, l.limit(l.terms.hold), messages...); err != nil {
 			return err
 		}
 	}
+	l.complete = true
 	l.sent = want
 	l.board.update(func(st *bgp.Status) {
-		st.Sent += uint64(len(messages))
-		st.Advertised = count(want)
-		if (stranded != bgp.Families{}) {
-			st.LastError = fmt.Sprintf("%s routes are not advertised: this node has no %s address that could be their next hop",
-				familyList(stranded), familyList(stranded))
+		st.Sent += uint64(told)
+		st.Advertised = want.Count()
+		if words := complaint(left); words != "" {
+			st.LastError = words
 		}
 	})
 	return nil
+}
+
+// complaint says what is not advertised, and why.
+func complaint(left bgp.Left) string {
+	switch {
+	case left.Stranded != bgp.Families{}:
+		return fmt.Sprintf("%s routes are not advertised: this node has no %s address that could be their next hop",
+			familyList(left.Stranded), familyList(left.Stranded))
+	case left.Oversized > 0:
+		return fmt.Sprintf("%d routes are not advertised: they have more communities than a BGP message can carry", left.Oversized)
+	}
+	return ""
 }
 
 // interfaces returns the node's interfaces; they are asked for only when a family needs more than the session's own address.
@@ -288,12 +319,4 @@ func (l *link) interfaces() []bgp.NIC {
 		l.log.Warn("next hops are chosen among the addresses that Kubernetes knows", "reason", err)
 	}
 	return nics
-}
-
-func count(sent map[netip.Prefix]bgp.Attributes) bgp.Count {
-	var c bgp.Count
-	for p := range sent {
-		*c.Of(config.FamilyOf(p.Addr()))++
-	}
-	return c
 }

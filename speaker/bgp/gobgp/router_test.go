@@ -196,7 +196,7 @@ func (r *router) quiet(d time.Duration) {
 	deadline := time.Now().Add(d)
 	for {
 		r.conn.SetReadDeadline(deadline)
-		f, err := readFrame(r.conn)
+		f, err := readFrame(r.conn, make([]byte, packet.BGP_MAX_MESSAGE_LENGTH))
 		var timeout net.Error
 		if errors.As(err, &timeout) && timeout.Timeout() {
 			return
@@ -261,7 +261,7 @@ func run(t *testing.T, n bgp.Neighbor, test func(*router, *speaker)) {
 func advert(prefixes ...string) bgp.Advert {
 	var a bgp.Advert
 	for _, p := range prefixes {
-		a.Paths = append(a.Paths, bgp.Path{Prefix: netip.MustParsePrefix(p), Attributes: bgp.Attributes{LocalPref: 100}})
+		a.Paths = append(a.Paths, bgp.Path{Prefix: netip.MustParsePrefix(p)})
 	}
 	return a
 }

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +28,10 @@ type session struct {
 	advert atomic.Pointer[bgp.Advert]
 	wake   chan struct{} // capacity 1: advert was replaced
 	board  *board
+
+	find   func(iface string) Finder
+	finder Finder // finds the router of an unnumbered session; nil for others
+	held   bool   // the session was established before
 }
 
 // Set implements bgp.Session.
@@ -46,6 +52,14 @@ func (s *session) Status() bgp.Status { return s.board.read() }
 // Run implements bgp.Session.
 func (s *session) Run(ctx context.Context) {
 	defer s.board.stopped()
+	if s.Interface != "" {
+		s.finder = s.find(s.Interface)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		looking, stop := context.WithCancel(context.WithoutCancel(ctx))
+		defer stop()
+		wg.Go(func() { s.finder.Run(looking) })
+	}
 	for ctx.Err() == nil {
 		began := time.Now()
 		up, err := s.attempt(ctx)
@@ -128,13 +142,13 @@ func jitter(d time.Duration) time.Duration {
 // established (zero: never) and why it ended.
 func (s *session) attempt(ctx context.Context) (time.Time, error) {
 	s.board.enter(bgp.Connect)
-	conn, err := s.dial(ctx, s.Neighbor)
+	n, conn, err := s.connect(ctx)
 	if err != nil {
-		err = &unconnected{dialTrouble(s.Neighbor, err)}
+		err = &unconnected{dialTrouble(n, err)}
 		s.failed(ctx, time.Time{}, err)
 		return time.Time{}, err
 	}
-	l := &link{session: s, wire: newWire(conn)}
+	l := &link{session: s, Neighbor: n, wire: newWire(conn, s.board.count)}
 	defer l.wire.close()
 	t, err := l.handshake(ctx)
 	if err != nil {
@@ -142,5 +156,44 @@ func (s *session) attempt(ctx context.Context) (time.Time, error) {
 	}
 	l.terms = t
 	up := time.Now()
+	s.held = true
 	return up, l.part(ctx, up, l.hold(ctx))
 }
+
+// connect opens a connection to the neighbour, which it returns with the address filled in.
+func (s *session) connect(ctx context.Context) (bgp.Neighbor, net.Conn, error) {
+	n := s.Neighbor
+	if s.finder != nil {
+		addr, err := s.locate(ctx)
+		if err != nil {
+			return n, nil, err
+		}
+		n.Address = addr
+	}
+	conn, err := s.dial(ctx, n)
+	return n, conn, err
+}
+
+// locate waits for a router on the interface, no longer than a connect time.
+func (s *session) locate(ctx context.Context) (netip.Addr, error) {
+	timer := time.NewTimer(s.Neighbor.Connect)
+	defer timer.Stop()
+	for {
+		addr, err := s.finder.Router()
+		if err == nil {
+			return addr, nil
+		}
+		select {
+		case <-ctx.Done():
+			return netip.Addr{}, ctx.Err()
+		case <-timer.C:
+			return netip.Addr{}, &unlocated{err.Error()}
+		case <-s.finder.Changed():
+		}
+	}
+}
+
+// unlocated is the error of an attempt that found no router on its interface.
+type unlocated struct{ words string }
+
+func (e *unlocated) Error() string { return e.words }

@@ -104,7 +104,7 @@ func TestOpenBytes(t *testing.T) {
 		"01 04 0001 00 01"+"01 04 0002 00 01"+ // IPv4, IPv6 unicast
 		"05 06 0001 0001 0002"+ // IPv4 unicast with IPv6 next hop
 		"41 04 fa56ea01") // AS 4200000001
-	if got := openMessage(n); string(got) != string(want) {
+	if got := openMessage(n, true); string(got) != string(want) {
 		t.Errorf("OPEN\n got %x\nwant %x", got, want)
 	}
 }
@@ -213,7 +213,7 @@ func TestHoldTimeZero(t *testing.T) {
 				}
 				before := time.Now()
 				r.conn.SetReadDeadline(before.Add(12 * time.Hour))
-				if _, err := readFrame(r.conn); err == nil {
+				if _, err := readFrame(r.conn, make([]byte, packet.BGP_MAX_MESSAGE_LENGTH)); err == nil {
 					t.Errorf("a message after %s; want none without a hold time", time.Since(before))
 				}
 				s.Set(advert("192.0.2.1/32"))
@@ -381,7 +381,8 @@ func TestReceivedRoutesAreDropped(t *testing.T) {
 		n := neighbor()
 		n.LocalASN = 64513
 		a := bgp.Attributes{NextHop: netip.MustParseAddr("10.0.0.1")}
-		r.send(announcement(n, terms{fourOctets: true}, a, []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("198.51.100.0/24")}))
+		g := bgp.Group{Attributes: a, Prefixes: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("198.51.100.0/24")}}
+		r.write(announcements(n, terms{fourOctets: true}, g)[0])
 		r.write(unhex(t, marker+"001a 02 ffff 1234 5678 9a")) // malformed: lengths that lie
 		r.send(packet.NewEndOfRib(packet.RF_IPv4_UC))
 		r.quiet(20 * time.Second)

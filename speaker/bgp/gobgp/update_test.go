@@ -9,6 +9,7 @@ import (
 
 	packet "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 
+	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/speaker/bgp"
 )
 
@@ -36,8 +37,19 @@ func TestUpdatesFit(t *testing.T) {
 			}
 			check(t, mode, updates(n, tm, []bgp.Group{g}, nil), want, false)
 			check(t, mode, updates(n, tm, nil, g.Prefixes), want, true)
+			g.Communities = config.CommunitiesOf(largest(316)...)
+			check(t, mode+" with many communities", updates(n, tm, []bgp.Group{g}, nil), want, false)
 		}
 	}
+}
+
+// largest returns n large communities.
+func largest(n int) []config.Community {
+	var list []config.Community
+	for i := range n {
+		list = append(list, config.Large(1, 2, uint32(i)))
+	}
+	return list
 }
 
 func check(t *testing.T, mode string, messages [][]byte, want map[netip.Prefix]bool, withdrawn bool) {
@@ -120,7 +132,7 @@ func TestOffered(t *testing.T) {
 		{"IPv4", updates(n, tm, []bgp.Group{group("10.0.0.1", "0.0.0.0/0", "10.0.0.0/8", "10.1.2.3/32")}, nil)[0], 3},
 		{"IPv6", updates(n, tm, []bgp.Group{group("2001:db8::1", "::/0", "2001:db8::/33")}, nil)[0], 2},
 		{"withdrawn", updates(n, tm, nil, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})[0], 0},
-		{"end of RIB", mustSerialize(packet.NewEndOfRib(packet.RF_IPv6_UC)), 0},
+		{"end of RIB", endOfRIB(config.IPv6), 0},
 	}
 	for _, tt := range tests {
 		if got := offered(tt.raw[packet.BGP_HEADER_LENGTH:]); got != tt.want {
@@ -134,7 +146,7 @@ func FuzzPeerBytes(f *testing.F) {
 	n := neighbor()
 	n.Address, n.Families = netip.MustParseAddr("2001:db8::1"), bgp.Families{IPv4: true, IPv6: true}
 	g := bgp.Group{Attributes: bgp.Attributes{NextHop: netip.MustParseAddr("2001:db8::5")}, Prefixes: []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}}
-	f.Add(openMessage(n))
+	f.Add(openMessage(n, true))
 	f.Add(mustSerialize(routerOpen(64513).message()))
 	f.Add(append(keepalive(), updates(n, terms{}, []bgp.Group{g}, g.Prefixes)[0]...))
 	f.Add(cease(bgp.ErrRemoved).message())
@@ -142,7 +154,7 @@ func FuzzPeerBytes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := bytes.NewReader(b)
 		for {
-			fr, err := readFrame(r)
+			fr, err := readFrame(r, make([]byte, packet.BGP_MAX_MESSAGE_LENGTH))
 			if err != nil {
 				return
 			}

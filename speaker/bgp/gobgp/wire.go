@@ -1,6 +1,8 @@
 package gobgp
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -22,17 +24,22 @@ type frame struct {
 }
 
 // wire is a connection cut into messages. One goroutine reads; it ends when the connection does.
+//
+// Once the session is established, UPDATE messages are counted by the reader and go no further. So a peer that sends a full table costs no
+// memory, and is read also while we wait for it to read: two that only write would wait for each other.
 type wire struct {
 	conn   net.Conn
-	frames chan frame   // closed when reading ended, after err was set
-	err    error        // why reading ended
-	heard  atomic.Int64 // when the last message came, in nanoseconds since start
+	update func(body []byte) // counts an UPDATE; the body is valid during the call only
+	frames chan frame        // closed when reading ended, after err was set
+	err    error             // why reading ended
+	heard  atomic.Int64      // when the last message came, in nanoseconds since start
+	up     atomic.Bool       // the session is established
 	start  time.Time
 	closed chan struct{}
 }
 
-func newWire(conn net.Conn) *wire {
-	w := &wire{conn: conn, frames: make(chan frame), start: time.Now(), closed: make(chan struct{})}
+func newWire(conn net.Conn, update func([]byte)) *wire {
+	w := &wire{conn: conn, update: update, frames: make(chan frame), start: time.Now(), closed: make(chan struct{})}
 	go w.read()
 	return w
 }
@@ -62,13 +69,20 @@ func (w *wire) silence() time.Duration { return time.Since(w.start) - time.Durat
 
 func (w *wire) read() {
 	defer close(w.frames)
+	in := bufio.NewReaderSize(w.conn, 1<<16)
+	body := make([]byte, packet.BGP_MAX_MESSAGE_LENGTH)
 	for {
-		f, err := readFrame(w.conn)
+		f, err := readFrame(in, body)
 		if err != nil {
 			w.err = err
 			return
 		}
 		w.heard.Store(int64(time.Since(w.start)))
+		if f.kind == packet.BGP_MSG_UPDATE && w.up.Load() {
+			w.update(f.body)
+			continue
+		}
+		f.body = bytes.Clone(f.body)
 		select {
 		case w.frames <- f:
 		case <-w.closed:
@@ -78,10 +92,10 @@ func (w *wire) read() {
 	}
 }
 
-// readFrame reads one message and checks what RFC 4271 section 6.1 asks of its header. Such errors are *fault values.
-func readFrame(r io.Reader) (frame, error) {
-	var head [packet.BGP_HEADER_LENGTH]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
+// readFrame reads one message into buf and checks what RFC 4271 section 6.1 asks of its header. Such errors are *fault values.
+func readFrame(r io.Reader, buf []byte) (frame, error) {
+	head := buf[:packet.BGP_HEADER_LENGTH]
+	if _, err := io.ReadFull(r, head); err != nil {
 		return frame{}, err
 	}
 	for _, b := range head[:16] {
@@ -93,14 +107,14 @@ func readFrame(r io.Reader) (frame, error) {
 	length, kind := int(binary.BigEndian.Uint16(head[16:])), head[18]
 	least, known := shortest(kind)
 	if !known {
-		return frame{}, newFault(packet.BGP_ERROR_MESSAGE_HEADER_ERROR, packet.BGP_ERROR_SUB_BAD_MESSAGE_TYPE, head[18:],
+		return frame{}, newFault(packet.BGP_ERROR_MESSAGE_HEADER_ERROR, packet.BGP_ERROR_SUB_BAD_MESSAGE_TYPE, []byte{kind},
 			fmt.Sprintf("the peer sent a message of unknown type %d", kind))
 	}
 	if length < least || length > packet.BGP_MAX_MESSAGE_LENGTH || kind == packet.BGP_MSG_KEEPALIVE && length != least {
-		return frame{}, newFault(packet.BGP_ERROR_MESSAGE_HEADER_ERROR, packet.BGP_ERROR_SUB_BAD_MESSAGE_LENGTH, head[16:18],
+		return frame{}, newFault(packet.BGP_ERROR_MESSAGE_HEADER_ERROR, packet.BGP_ERROR_SUB_BAD_MESSAGE_LENGTH, bytes.Clone(head[16:18]),
 			fmt.Sprintf("the peer sent a message of type %d with the impossible length %d", kind, length))
 	}
-	f := frame{kind: kind, body: make([]byte, length-len(head))}
+	f := frame{kind: kind, body: buf[:length-len(head)]}
 	_, err := io.ReadFull(r, f.body)
 	return f, err
 }
