@@ -44,7 +44,7 @@ func (s *stage) diagnose(began time.Time) {
 	defer cancel()
 	for _, args := range [][]string{
 		{"get", "services", "-o", "wide"},
-		{"get", "herald", "-o", "wide"},
+		{"get", "herald"},
 		{"get", "pods", "--all-namespaces", "-o", "wide"},
 	} {
 		text, err := s.Kubectl(ctx, args...)
