@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,6 +39,40 @@ type router struct {
 	refuse  bool          // set while nothing runs
 	dials   []time.Time
 	conn    net.Conn
+	found   chan netip.Addr // hands an unnumbered session the router's address
+}
+
+// finder is the Finder of an unnumbered session. It knows of no router until it is told.
+type finder struct {
+	*router
+	mu      sync.Mutex
+	addr    netip.Addr
+	changed chan struct{}
+}
+
+func (f *finder) Run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case a := <-f.found:
+			f.mu.Lock()
+			f.addr = a
+			f.mu.Unlock()
+			f.changed <- struct{}{}
+		}
+	}
+}
+
+func (f *finder) Changed() <-chan struct{} { return f.changed }
+
+func (f *finder) Router() (netip.Addr, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.addr.IsValid() {
+		return f.addr, errors.New("nobody there")
+	}
+	return f.addr, nil
 }
 
 func (r *router) dial(ctx context.Context, n bgp.Neighbor) (net.Conn, error) {
@@ -215,7 +251,7 @@ type speaker struct {
 	bgp.Session
 	cancel  context.CancelCauseFunc
 	done    chan struct{}
-	changes int
+	changes atomic.Int64
 }
 
 func (s *speaker) stop(cause error) {
@@ -235,15 +271,16 @@ func neighbor() bgp.Neighbor {
 // run starts a session with a router that the test plays, in a bubble of fake time.
 func run(t *testing.T, n bgp.Neighbor, test func(*router, *speaker)) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &router{t: t, dialled: make(chan net.Conn), local: netip.MustParseAddr("10.0.0.5")}
+		r := &router{t: t, dialled: make(chan net.Conn), found: make(chan netip.Addr), local: netip.MustParseAddr("10.0.0.5")}
 		if n.Address.Is6() {
 			r.local = netip.MustParseAddr("2001:db8::5")
 		}
 		nics := func() ([]bgp.NIC, error) {
 			return []bgp.NIC{{Name: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("2001:db8::5")}}}, nil
 		}
+		find := func(string) Finder { return &finder{router: r, changed: make(chan struct{}, 8)} }
 		s := &speaker{done: make(chan struct{})}
-		s.Session = New(Options{Log: slog.New(slog.DiscardHandler), Dial: r.dial, NICs: nics}).Session(n, func() { s.changes++ })
+		s.Session = New(Options{Log: slog.New(slog.DiscardHandler), Dial: r.dial, NICs: nics, Find: find}).Session(n, func() { s.changes.Add(1) })
 		ctx, cancel := context.WithCancelCause(t.Context())
 		s.cancel = cancel
 		go func() {

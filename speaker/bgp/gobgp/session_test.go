@@ -280,8 +280,8 @@ func TestDownForADay(t *testing.T) {
 		if got.State != bgp.Active || !strings.Contains(got.LastError, "refuses TCP connections") {
 			t.Errorf("status %+v", got)
 		}
-		if s.changes > 3 {
-			t.Errorf("%d changes of status in a day of one and the same failure", s.changes)
+		if s.changes.Load() > 3 {
+			t.Errorf("%d changes of status in a day of one and the same failure", s.changes.Load())
 		}
 		for i := 2; i < len(r.dials); i++ {
 			if gap := r.dials[i].Sub(r.dials[i-1]); gap < 7500*time.Millisecond || gap > 10*time.Second {
