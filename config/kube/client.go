@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/gentype"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -19,13 +20,15 @@ const protobuf = "application/vnd.kubernetes.protobuf"
 
 // Client holds the connections to one API server. It is safe for use by many goroutines.
 type Client struct {
-	core kubernetes.Interface
+	core     kubernetes.Interface
+	metadata metadata.Interface // of objects of which only the metadata is read
 
-	pools      *gentype.ClientWithList[*v1beta1.IPAddressPool, *v1beta1.IPAddressPoolList]
-	l2Adverts  *gentype.ClientWithList[*v1beta1.L2Advertisement, *v1beta1.L2AdvertisementList]
-	peers      *gentype.ClientWithList[*v1beta1.BGPPeer, *v1beta1.BGPPeerList]
-	bgpAdverts *gentype.ClientWithList[*v1beta1.BGPAdvertisement, *v1beta1.BGPAdvertisementList]
-	speakers   *gentype.ClientWithList[*v1beta1.SpeakerStatus, *v1beta1.SpeakerStatusList]
+	pools        *gentype.ClientWithList[*v1beta1.IPAddressPool, *v1beta1.IPAddressPoolList]
+	reservations *gentype.ClientWithList[*v1beta1.IPReservation, *v1beta1.IPReservationList]
+	l2Adverts    *gentype.ClientWithList[*v1beta1.L2Advertisement, *v1beta1.L2AdvertisementList]
+	peers        *gentype.ClientWithList[*v1beta1.BGPPeer, *v1beta1.BGPPeerList]
+	bgpAdverts   *gentype.ClientWithList[*v1beta1.BGPAdvertisement, *v1beta1.BGPAdvertisementList]
+	speakers     *gentype.ClientWithList[*v1beta1.SpeakerStatus, *v1beta1.SpeakerStatusList]
 }
 
 // Connect reads the kubeconfig file, or in-cluster credentials when the name is empty, and makes a Client. It sends nothing: an absent
@@ -56,6 +59,11 @@ func newClient(cfg *rest.Config) (*Client, error) {
 		return nil, fmt.Errorf("client for the API server %s: %w", cfg.Host, err)
 	}
 
+	meta, err := metadata.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("client for the API server %s: %w", cfg.Host, err)
+	}
+
 	scheme := runtime.NewScheme()
 	if err := v1beta1.AddToScheme(scheme); err != nil {
 		return nil, fmt.Errorf("registering %s: %w", v1beta1.GroupVersion, err)
@@ -70,10 +78,14 @@ func newClient(cfg *rest.Config) (*Client, error) {
 	}
 	pc := runtime.NewParameterCodec(scheme)
 	return &Client{
-		core: set,
+		core:     set,
+		metadata: meta,
 		pools: gentype.NewClientWithList("ipaddresspools", rc, pc, "",
 			func() *v1beta1.IPAddressPool { return &v1beta1.IPAddressPool{} },
 			func() *v1beta1.IPAddressPoolList { return &v1beta1.IPAddressPoolList{} }),
+		reservations: gentype.NewClientWithList("ipreservations", rc, pc, "",
+			func() *v1beta1.IPReservation { return &v1beta1.IPReservation{} },
+			func() *v1beta1.IPReservationList { return &v1beta1.IPReservationList{} }),
 		l2Adverts: gentype.NewClientWithList("l2advertisements", rc, pc, "",
 			func() *v1beta1.L2Advertisement { return &v1beta1.L2Advertisement{} },
 			func() *v1beta1.L2AdvertisementList { return &v1beta1.L2AdvertisementList{} }),

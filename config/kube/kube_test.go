@@ -164,7 +164,7 @@ func TestNobodyThere(t *testing.T) {
 	log := &lines{}
 	s := NewSource(client, SourceOptions{Namespace: "herald-system", Role: Controller, Log: log.logger()})
 	start(t, s.Run)
-	eventually(t, "an error for each resource", func() bool { return s.Err() != nil && strings.Count(s.Err().Error(), "\n") == 7 })
+	eventually(t, "an error for each resource", func() bool { return s.Err() != nil && strings.Count(s.Err().Error(), "\n") == 10 })
 	eventually(t, "a line in the log", func() bool { return len(log.containing("")) > 0 })
 	if got := log.containing(""); len(got) != 1 || !strings.Contains(got[0], "API server unreachable") {
 		t.Errorf("logged %q, want one line", got)

@@ -23,6 +23,7 @@ func TestAPIServer(t *testing.T) {
 	t.Run("Service", func(t *testing.T) { testService(t, s) })
 	t.Run("Released", func(t *testing.T) { testReleased(t, s) })
 	t.Run("Config", func(t *testing.T) { testConfig(t, s) })
+	t.Run("Reservations", func(t *testing.T) { testReservations(t, s) })
 	t.Run("Speaker", func(t *testing.T) { testSpeaker(t, s) })
 	t.Run("Heartbeat", func(t *testing.T) { testHeartbeat(t, s) })
 	t.Run("Events", func(t *testing.T) { testEvents(t, s) })

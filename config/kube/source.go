@@ -7,9 +7,12 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/config/parse"
@@ -21,7 +24,7 @@ type Role uint8
 
 // The two daemons.
 const (
-	Controller Role = iota // also reads SpeakerStatus, and finds Services that are no longer ours
+	Controller Role = iota // also reads who may have which addresses, and SpeakerStatus; and finds Services that are no longer ours
 	Speaker                // also reads the gossip Service's endpoints and the gossip Secret
 )
 
@@ -47,19 +50,23 @@ type Source struct {
 	feeds   []feed
 	left    *left
 
-	services   *table[*corev1.Service]
-	slices     *table[*discoveryv1.EndpointSlice]
-	nodes      *table[*corev1.Node]
-	pools      *table[*v1beta1.IPAddressPool]
-	l2Adverts  *table[*v1beta1.L2Advertisement]
-	peers      *table[*v1beta1.BGPPeer]
-	bgpAdverts *table[*v1beta1.BGPAdvertisement]
-	speakers   *table[*v1beta1.SpeakerStatus] // Controller: all; Speaker: its own, to see when somebody deletes it
-	secrets    *table[*corev1.Secret]         // Speaker only: else never fed
+	services     *table[*corev1.Service]
+	slices       *table[*discoveryv1.EndpointSlice]
+	nodes        *table[*corev1.Node]
+	pools        *table[*v1beta1.IPAddressPool]
+	l2Adverts    *table[*v1beta1.L2Advertisement]
+	peers        *table[*v1beta1.BGPPeer]
+	bgpAdverts   *table[*v1beta1.BGPAdvertisement]
+	namespaces   *table[*metav1.PartialObjectMetadata] // Controller only, like the next two: else never fed
+	serviceCIDRs *table[*networkingv1.ServiceCIDR]
+	reservations *table[*v1beta1.IPReservation]
+	speakers     *table[*v1beta1.SpeakerStatus] // Controller: all; Speaker: its own, to see when somebody deletes it
+	secrets      *table[*corev1.Secret]         // Speaker only: else never fed
 
-	mu     sync.Mutex // guards the two below
+	mu     sync.Mutex // guards what is below
 	memory parse.Memory
 	last   *config.Snapshot
+	expiry *time.Timer // goes off when the next reservation expires; nil when none does
 }
 
 // NewSource makes a Source; nothing is watched before Run.
@@ -72,6 +79,9 @@ func NewSource(client *Client, opts SourceOptions) *Source {
 	s.l2Adverts = newTable(trimObject[*v1beta1.L2Advertisement], sameL2Advert, s.touch)
 	s.peers = newTable(trimObject[*v1beta1.BGPPeer], samePeer, s.touch)
 	s.bgpAdverts = newTable(trimObject[*v1beta1.BGPAdvertisement], sameBGPAdvert, s.touch)
+	s.namespaces = newTable(trimNamespace, sameNamespace, s.touch)
+	s.serviceCIDRs = newTable(trimObject[*networkingv1.ServiceCIDR], sameServiceCIDR, s.touch)
+	s.reservations = newTable(trimObject[*v1beta1.IPReservation], sameReservation, s.touch)
 	s.speakers = newTable(trimObject[*v1beta1.SpeakerStatus], sameSpeaker, s.touch)
 	s.secrets = newTable(trimSecret, sameSecret, s.touch)
 	s.services.newer = func() { s.dirty.Store(true) } // nothing to act on, but a write must name the version it is made from
@@ -94,7 +104,16 @@ func (s *Source) makeFeeds() []feed {
 	switch s.opts.Role {
 	case Controller:
 		s.services.gone = s.left.check
-		feeds = append(feeds, newFeed("speakerstatuses", "", c.speakers, s.speakers, h, log))
+		cidrs := optional[*networkingv1.ServiceCIDRList]{ // since Kubernetes 1.33
+			c.core.NetworkingV1().ServiceCIDRs(), func() *networkingv1.ServiceCIDRList { return &networkingv1.ServiceCIDRList{} },
+		}
+		feeds = append(
+			feeds,
+			newFeed("speakerstatuses", "", c.speakers, s.speakers, h, log),
+			newFeed("ipreservations", "", c.reservations, s.reservations, h, log),
+			newFeed("namespaces", "", c.metadata.Resource(corev1.SchemeGroupVersion.WithResource("namespaces")), s.namespaces, h, log),
+			newFeed("servicecidrs", "", cidrs, s.serviceCIDRs, h, log),
+		)
 	case Speaker:
 		feeds = append(feeds, newFeed("speakerstatuses", "metadata.name="+s.opts.Node, c.speakers, s.speakers, h, log))
 		if s.opts.GossipSecret != "" {
@@ -115,6 +134,9 @@ func (s *Source) Run(ctx context.Context) error {
 		wg.Go(func() { s.left.run(ctx) })
 	}
 	wg.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.await(time.Time{})
 	return nil
 }
 
@@ -135,18 +157,48 @@ func (s *Source) Snapshot() *config.Snapshot {
 	defer s.mu.Unlock()
 	if s.dirty.Swap(false) || s.last == nil {
 		s.last, s.memory = parse.Parse(s.Objects(), s.memory)
+		s.await(firstExpiry(s.last))
 	}
 	return s.last
+}
+
+// firstExpiry returns when the first of the reservations in force ends, zero when none does.
+func firstExpiry(in *config.Snapshot) time.Time {
+	var first time.Time
+	for _, r := range in.Reservations {
+		if !r.Expired && !r.ExpiresAt.IsZero() && (first.IsZero() || r.ExpiresAt.Before(first)) {
+			first = r.ExpiresAt
+		}
+	}
+	return first
+}
+
+// longWait bounds how late an expiry is noticed after the machine slept or its clock was set.
+const longWait = 10 * time.Minute
+
+// await sees to it that the snapshot is made anew at that time; zero: not for the sake of time.
+func (s *Source) await(when time.Time) {
+	if s.expiry != nil {
+		s.expiry.Stop()
+		s.expiry = nil
+	}
+	if !when.IsZero() {
+		s.expiry = time.AfterFunc(min(time.Until(when), longWait), s.touch)
+	}
 }
 
 // Objects returns what Snapshot is made of, in no order. The objects must not be changed.
 func (s *Source) Objects() parse.Objects {
 	synced := s.synced() // before the lists, which can only be more complete by then
+	announcing := s.opts.Role == Speaker
 	var speakers []*v1beta1.SpeakerStatus
-	if s.opts.Role == Controller {
+	if !announcing {
 		speakers = s.speakers.list()
 	}
 	return parse.Objects{
+		Namespaces:        s.namespaces.list(),
+		ServiceCIDRs:      s.serviceCIDRs.list(),
+		Reservations:      s.reservations.list(),
 		Services:          s.services.list(),
 		Left:              s.left.list(s.services),
 		EndpointSlices:    s.slices.list(),
@@ -156,15 +208,17 @@ func (s *Source) Objects() parse.Objects {
 		Peers:             s.peers.list(),
 		BGPAdvertisements: s.bgpAdverts.list(),
 		Speakers:          speakers,
-		Options:           parse.Options{LoadBalancerClass: s.opts.LoadBalancerClass},
+		Options:           parse.Options{LoadBalancerClass: s.opts.LoadBalancerClass, Announcing: announcing},
+		Now:               time.Now(),
 		Synced:            synced,
 	}
 }
 
-// synced reports whether every resource that goes into a Snapshot has been listed.
+// synced reports whether every resource that goes into a Snapshot has been listed. ServiceCIDRs only give warnings, so nothing waits for them.
 func (s *Source) synced() bool {
 	return s.services.hasSynced() && s.slices.hasSynced() && s.nodes.hasSynced() && s.pools.hasSynced() && s.l2Adverts.hasSynced() &&
-		s.peers.hasSynced() && s.bgpAdverts.hasSynced() && (s.opts.Role != Controller || s.speakers.hasSynced())
+		s.peers.hasSynced() && s.bgpAdverts.hasSynced() &&
+		(s.opts.Role != Controller || s.speakers.hasSynced() && s.reservations.hasSynced() && s.namespaces.hasSynced())
 }
 
 // Err says what cannot be read now, nil when everything is being watched. While it is not nil, Snapshot may be out of date.

@@ -132,18 +132,23 @@ func (t *table[T]) Delete(o any) error {
 	if !ok {
 		return fmt.Errorf("watch sent a %T, expected a %T", o, obj)
 	}
+	t.drop(obj)
+	return nil
+}
+
+// drop takes an object out.
+func (t *table[T]) drop(obj T) {
 	t.mu.Lock()
 	old, ok := t.items[keyOf(obj)]
 	delete(t.items, keyOf(obj))
 	t.mu.Unlock()
 	if !ok {
-		return nil
+		return
 	}
 	if t.gone != nil {
 		t.gone(old)
 	}
 	t.changed()
-	return nil
 }
 
 // Replace implements cache.ReflectorStore: the result of a list is the truth, also where it is older than what is known (an API server that

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -59,10 +60,10 @@ func sameSlice(a, b *discoveryv1.EndpointSlice) bool {
 		equality.Semantic.DeepEqual(a.Endpoints, b.Endpoints)
 }
 
-// trimNode keeps labels, addresses and the status of two conditions: what a heartbeat changes is not among them.
+// trimNode keeps labels, addresses, the pods' networks and the status of two conditions: what a heartbeat changes is not among them.
 func trimNode(n *corev1.Node) {
 	n.ManagedFields, n.Annotations, n.OwnerReferences = nil, nil, nil
-	n.Spec = corev1.NodeSpec{}
+	n.Spec = corev1.NodeSpec{PodCIDRs: n.Spec.PodCIDRs}
 	n.Status = corev1.NodeStatus{Addresses: n.Status.Addresses, Conditions: trimNodeConditions(n.Status.Conditions)}
 }
 
@@ -77,7 +78,21 @@ func trimNodeConditions(all []corev1.NodeCondition) []corev1.NodeCondition {
 }
 
 func sameNode(a, b *corev1.Node) bool {
-	return sameMeta(a, b) && slices.Equal(a.Status.Addresses, b.Status.Addresses) && slices.Equal(a.Status.Conditions, b.Status.Conditions)
+	return sameMeta(a, b) && slices.Equal(a.Status.Addresses, b.Status.Addresses) && slices.Equal(a.Status.Conditions, b.Status.Conditions) &&
+		slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs)
+}
+
+// trimNamespace keeps the labels.
+func trimNamespace(n *metav1.PartialObjectMetadata) {
+	n.ManagedFields, n.Annotations, n.OwnerReferences, n.Finalizers = nil, nil, nil, nil
+}
+
+func sameNamespace(a, b *metav1.PartialObjectMetadata) bool {
+	return a.UID == b.UID && maps.Equal(a.Labels, b.Labels)
+}
+
+func sameServiceCIDR(a, b *networkingv1.ServiceCIDR) bool {
+	return slices.Equal(a.Spec.CIDRs, b.Spec.CIDRs)
 }
 
 func trimSecret(s *corev1.Secret) { trimMeta(s) }
@@ -89,6 +104,10 @@ func sameSecret(a, b *corev1.Secret) bool {
 func trimObject[T object](o T) { trimMeta(o) }
 
 func samePool(a, b *v1beta1.IPAddressPool) bool {
+	return sameMeta(a, b) && equality.Semantic.DeepEqual(a.Spec, b.Spec) && equality.Semantic.DeepEqual(a.Status, b.Status)
+}
+
+func sameReservation(a, b *v1beta1.IPReservation) bool {
 	return sameMeta(a, b) && equality.Semantic.DeepEqual(a.Spec, b.Spec) && equality.Semantic.DeepEqual(a.Status, b.Status)
 }
 

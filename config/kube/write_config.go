@@ -39,6 +39,8 @@ func (w *Writer) WriteReady(ctx context.Context, ref config.Ref, generation int6
 	switch ref.Kind {
 	case parse.KindPool:
 		return writeReady(ctx, w.client.pools, w.source.pools, ref, ready, func(o *v1beta1.IPAddressPool) []metav1.Condition { return o.Status.Conditions })
+	case parse.KindReservation:
+		return writeReady(ctx, w.client.reservations, w.source.reservations, ref, ready, func(o *v1beta1.IPReservation) []metav1.Condition { return o.Status.Conditions })
 	case parse.KindL2Advertisement:
 		return writeReady(ctx, w.client.l2Adverts, w.source.l2Adverts, ref, ready, func(o *v1beta1.L2Advertisement) []metav1.Condition { return o.Status.Conditions })
 	case parse.KindPeer:

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/heraldlb/herald/config"
@@ -87,7 +86,7 @@ func BenchmarkTenantsOneOf10kChanged(b *testing.B) {
 	for version := 2; b.Loop(); version++ {
 		s := *in.Services[5000]
 		s.ResourceVersion, s.Labels = strconv.Itoa(version), map[string]string{"app": strconv.Itoa(version)}
-		in.Services[5000] = (*corev1.Service)(&s)
+		in.Services[5000] = &s
 		_, memory = Parse(in, memory)
 	}
 }
