@@ -66,7 +66,7 @@ type L2AdvertisementSpec struct {
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=64
-	// +kubebuilder:validation:items:XValidation:rule=`self.matches('^([^][*?/:^\\\\[:space:][:cntrl:]-]|[*?^-]|[[]\\^?([^]^/:\\\\[:space:][:cntrl:]-](-[^]^/:\\\\[:space:][:cntrl:]-])?)+[]])+$') && !(self in ['.', '..'])`,messageExpression=`'"' + self + '" is not an interface name or glob: use names such as eth0, or globs such as bond* and eth[0-3]'`
+	// +kubebuilder:validation:items:XValidation:rule=`self.matches('^([-A-Za-z0-9._*?]|[[]\\^?([A-Za-z0-9._](-[A-Za-z0-9._])?)+[]])+$') && !(self in ['.', '..'])`,messageExpression=`'"' + self + '" is not an interface name or glob: use names such as eth0, or globs such as bond* and eth[0-3]; regular expressions are not accepted'`
 	Interfaces []string `json:"interfaces,omitempty"`
 }
 

@@ -2,6 +2,7 @@ package chart
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -104,10 +105,7 @@ func parse(t *testing.T, text string) map[string]any {
 }
 
 func merge(a, b map[string]any) map[string]any {
-	out := make(map[string]any, len(a)+len(b))
-	for k, v := range a {
-		out[k] = v
-	}
+	out := maps.Clone(a)
 	for k, v := range b {
 		am, ok1 := out[k].(map[string]any)
 		bm, ok2 := v.(map[string]any)
