@@ -61,7 +61,7 @@ func (p *port) run(ctx context.Context) {
 func (p *port) listen(ctx context.Context) error {
 	l, err := p.network.Listen(p.Port)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", p.Port, err)
 	}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	for err == nil && ctx.Err() == nil {

@@ -142,7 +142,7 @@ func (s *seat) open(now time.Time) {
 // broken notes that there is no sender, and when to try again.
 func (s *seat) broken(err error, now time.Time) {
 	s.failures++
-	s.trouble, s.retry = err.Error(), now.Add(min(backoff().After(s.failures), slow))
+	s.trouble, s.retry = err.Error(), now.Add(min(backoff().After(s.failures), s.session.Interval()))
 }
 
 // send sends a packet. A sender that fails is opened anew: the address it was bound to may be gone.
@@ -260,23 +260,18 @@ func (s *seat) report(problem string) {
 	}
 }
 
-// hears reports how well a packet without our discriminator fits: 0 not at all, and the more the better.
+// hears reports how well a packet without our discriminator fits: 0 not at all, and the more the better. Its addresses must be those that
+// we send with, also where the kernel has chosen ours: the neighbour would not take our packets for an answer otherwise.
 func (s *seat) hears(p *port, d *Datagram) int {
-	if p != s.port || d.From != s.endpoint.Peer {
+	if p != s.port || d.From != s.endpoint.Peer || s.sender == nil || d.To != s.sender.Local() {
 		return 0
 	}
 	fit := 1
 	if s.leaving.IsZero() {
-		fit += 4
-	}
-	if s.endpoint.Local.IsValid() {
-		if d.To != s.endpoint.Local {
-			return 0
-		}
 		fit += 2
 	}
 	if s.endpoint.Interface != "" {
-		if s.sender == nil || d.Interface != s.sender.Interface() {
+		if d.Interface != s.sender.Interface() {
 			return 0
 		}
 		fit++
