@@ -322,7 +322,7 @@ func (s *seat) report(name string) config.Session {
 	n := s.neighbor
 	out := config.Session{
 		Peer:       name,
-		Address:    n.Address.String(),
+		Address:    n.address(),
 		State:      string(Idle),
 		LocalASN:   n.LocalASN,
 		PeerASN:    n.PeerASN,

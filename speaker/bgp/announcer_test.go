@@ -24,14 +24,14 @@ import (
 type network struct {
 	t        *testing.T
 	mu       sync.Mutex
-	running  map[netip.AddrPort]*fakeSession
+	running  map[place]*fakeSession
 	starts   map[string]int
 	ends     []string                 // name and cause
 	farewell map[string]time.Duration // how long saying goodbye takes, by name
 }
 
 func newNetwork(t *testing.T) *network {
-	return &network{t: t, running: map[netip.AddrPort]*fakeSession{}, starts: map[string]int{}, farewell: map[string]time.Duration{}}
+	return &network{t: t, running: map[place]*fakeSession{}, starts: map[string]int{}, farewell: map[string]time.Duration{}}
 }
 
 func (n *network) Session(nb Neighbor, changed func()) Session {
@@ -49,13 +49,13 @@ type fakeSession struct {
 }
 
 func (s *fakeSession) Run(ctx context.Context) {
-	router := netip.AddrPortFrom(s.Address, s.Port)
+	router := s.router()
 	s.mu.Lock()
 	if s.ran {
 		s.t.Errorf("session %s run twice", s.Name)
 	}
 	if other := s.running[router]; other != nil {
-		s.t.Errorf("session %s begins while %s still has one with %s", s.Name, other.Name, router)
+		s.t.Errorf("session %s begins while %s still has one with %v", s.Name, other.Name, router)
 	}
 	s.ran = true
 	s.running[router] = s

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
@@ -30,7 +31,15 @@ func dialTCP(ctx context.Context, n bgp.Neighbor) (net.Conn, error) {
 	if n.Source.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(n.Source, 0))
 	}
-	return d.DialContext(ctx, "tcp", netip.AddrPortFrom(n.Address, n.Port).String())
+	addr := n.Address
+	if addr.Zone() != "" { // by number: the net package remembers those of names for a minute, and an interface made anew has another
+		ifi, err := net.InterfaceByName(addr.Zone())
+		if err != nil {
+			return nil, err
+		}
+		addr = addr.WithZone(strconv.Itoa(ifi.Index))
+	}
+	return d.DialContext(ctx, "tcp", netip.AddrPortFrom(addr, n.Port).String())
 }
 
 // setSocket makes the socket one that suits the neighbour.
