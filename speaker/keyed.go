@@ -1,6 +1,7 @@
 package speaker
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net/netip"
@@ -11,7 +12,8 @@ import (
 	"github.com/heraldlb/herald/speaker/member"
 )
 
-// Keyed is gossip that waits for its key: on a fresh installation speakers start before the controller has made one. It is a Gossip.
+// Keyed is gossip that waits for its key, as on a fresh installation speakers start before the controller has made one, and follows it when
+// it changes. It is a Gossip.
 type Keyed struct {
 	key     func() ([]byte, error) // nil key: not there yet
 	open    func(key []byte) *member.Member
@@ -49,6 +51,7 @@ func (k *Keyed) Run(ctx context.Context) error {
 	forwarding, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { k.forward(forwarding, m) })
+	wg.Go(func() { k.follow(forwarding, m, key) })
 	err := m.Run(ctx)
 	stop()
 	wg.Wait()
@@ -76,6 +79,36 @@ func (k *Keyed) await(ctx context.Context) []byte {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+	}
+}
+
+// follow looks whether there is another key, until ctx ends. That the key is gone for a while changes nothing.
+func (k *Keyed) follow(ctx context.Context, m *member.Member, last []byte) {
+	tick := time.NewTicker(keyEvery)
+	defer tick.Stop()
+	said := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		key, err := k.key()
+		if err == nil && (key == nil || bytes.Equal(key, last)) {
+			said = ""
+			continue
+		}
+		if err == nil {
+			err = m.SetKey(key)
+		}
+		switch {
+		case err == nil:
+			k.log.Info("there is a new gossip key")
+			last = key
+		case err.Error() != said:
+			said = err.Error()
+			k.log.Error("the new gossip key is not used", "error", err)
 		}
 	}
 }

@@ -33,19 +33,26 @@ type Trouble struct {
 	Message string // for the operator: what to do
 }
 
+// gossipDown is the reason when this speaker does not hear the others.
+const gossipDown = "GossipDown"
+
 func (s *Speaker) report(facts decide.Facts, view *member.View) Report {
 	r := Report{
 		Interfaces: s.opt.Links.Interfaces(),
 		L2:         s.opt.L2.Actual(),
 		Sessions:   s.opt.BGP.Sessions(),
 	}
-	if view != nil {
-		r.Known, r.Alive = view.Known, view.Alive
-	} else {
+	switch {
+	case view == nil:
 		r.Troubles = append(r.Troubles, Trouble{
-			Reason:  "GossipDown",
-			Message: "gossip does not run (no key yet, or its port is taken): no address is announced by ARP or NDP from this node",
+			Reason:  gossipDown,
+			Message: "gossip does not run, as there is no key yet: no address is announced by ARP or NDP from this node",
 		})
+	case view.Trouble != "":
+		r.Troubles = append(r.Troubles, Trouble{Reason: gossipDown, Message: view.Trouble})
+		fallthrough
+	default:
+		r.Known, r.Alive = view.Known, view.Alive
 	}
 	if !facts.Config.Synced {
 		r.Troubles = append(r.Troubles, Trouble{Reason: "NotSynced", Message: "the API server has not yet told what to announce"})

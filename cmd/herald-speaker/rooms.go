@@ -74,19 +74,16 @@ func build(s *settings, client *kube.Client, version string, log *slog.Logger) *
 	return r
 }
 
-// gossipKey finds the key: in the directory, else in the Secret. It is nil while the key, or the address to gossip from, is unknown.
+// gossipKey finds the key: in the Secret, else in the directory. What stands there is the same, but the kubelet brings it up to date a
+// minute late, and it is there without the API server. It is nil while the key, or the address to gossip from, is unknown.
 func (r *rooms) gossipKey() ([]byte, error) {
 	if !r.bindAddress().IsValid() {
 		return nil, nil
 	}
-	key, err := keyFromDir(r.settings.gossipKeyDir)
-	if key != nil || err != nil {
-		return key, err
+	if key := r.source.GossipKey(); key != nil {
+		return key, checkKey(key, "Secret "+r.settings.Namespace+"/"+r.settings.gossipSecret)
 	}
-	if key = r.source.GossipKey(); key == nil {
-		return nil, nil
-	}
-	return key, checkKey(key, "Secret "+r.settings.Namespace+"/"+r.settings.gossipSecret)
+	return keyFromDir(r.settings.gossipKeyDir)
 }
 
 // bindAddress is the flag's, else the first address of the Node; zero while that is unknown.
@@ -175,8 +172,12 @@ func (r *rooms) synced() error {
 }
 
 func (r *rooms) gossiping() error {
-	if r.gossip.View() == nil {
+	view := r.gossip.View()
+	switch {
+	case view == nil:
 		return errors.New("does not run: no key yet")
+	case view.Trouble != "":
+		return errors.New(view.Trouble)
 	}
 	return nil
 }

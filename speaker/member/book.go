@@ -22,6 +22,8 @@ type book struct {
 	wants  map[string]bool    // live peers whose record is missing or behind
 	outrun map[string]*record // live peers that spoke, but whose earlier run counts as newer: with that run's record, to tell them
 	dirty  bool               // the view must be built anew
+
+	trouble string // why gossip does not run
 }
 
 // peer is another speaker that was ever seen.
@@ -381,7 +383,7 @@ func (b *book) missing(joined bool) []lack {
 
 // view returns an immutable picture of the book.
 func (b *book) view() *View {
-	v := &View{Claims: maps.Clone(b.memory), Alive: 1 + len(b.livePeers())}
+	v := &View{Claims: maps.Clone(b.memory), Alive: 1 + len(b.livePeers()), Trouble: b.trouble}
 	lost := maps.Clone(b.seeds)
 	delete(lost, b.addr)
 	for _, p := range b.peers {

@@ -28,6 +28,7 @@ type View struct {
 	Claims  decide.Memory   // highest counter ever heard for each address, also of the dead
 	Known   int             // speakers that should be there, live or not, this one included
 	Alive   int             // speakers that the failure detector sees, this one included
+	Trouble string          // why gossip does not run, for the operator; empty when it does
 }
 
 // KeySize is the length of the gossip key in bytes (AES-256).
@@ -52,14 +53,19 @@ type Member struct {
 	pace    func(speakers int) profile
 	adjust  func(*memberlist.Config) // for tests
 	dropped atomic.Uint64
+	ring    *memberlist.Keyring
+	rekeyed chan struct{} // SetKey was called
 	pic     atomic.Pointer[View] // nil until gossip was tried
 
-	mu   sync.Mutex // guards what follows, up to told; held briefly, never while sending
-	book *book
-	ml   *memberlist.Memberlist
-	open bool            // gossip was tried: there is a view
-	asks map[string]bool // who asked for the own record
-	told stamp           // version of the own record that was told last
+	switchAfter, forgetAfter time.Duration // see SetKey
+
+	mu     sync.Mutex // guards what follows, up to newest; held briefly, never while sending
+	book   *book
+	ml     *memberlist.Memberlist
+	open   bool            // gossip was tried: there is a view
+	asks   map[string]bool // who asked for the own record
+	told   stamp           // version of the own record that was told last
+	newest []byte          // key
 
 	closing sync.RWMutex // held for reading while leaving, for writing while shutting down
 	queue   memberlist.TransmitLimitedQueue
@@ -78,7 +84,13 @@ func New(opt Options) *Member {
 		book:    newBook(opt.Node, netip.AddrPortFrom(opt.BindAddress.Unmap(), opt.Port), binary.BigEndian.Uint64(run[:])),
 		asks:    map[string]bool{},
 		pace:    profileFor,
+		rekeyed: make(chan struct{}, 1),
+		newest:  opt.Key,
+
+		switchAfter: keySwitch,
+		forgetAfter: keyExpiry,
 	}
+	m.ring, _ = memberlist.NewKeyring(nil, opt.Key) // nil for a key of a wrong length, which ends Run
 	m.queue.RetransmitMult = 4
 	m.queue.NumNodes = m.alive
 	return m
@@ -161,6 +173,7 @@ func (m *Member) Run(ctx context.Context) error {
 	g.Go(func() error { m.join(ctx, ml); return nil })
 	g.Go(func() error { m.send(ctx, ml); return nil })
 	g.Go(func() error { m.outlive(ctx, ml); return nil })
+	g.Go(func() error { m.rekey(ctx); return nil })
 	<-ctx.Done()
 	err := g.Wait()
 	m.closing.Lock()
@@ -188,6 +201,7 @@ func (m *Member) create(ctx context.Context) *memberlist.Memberlist {
 		if err == nil {
 			m.mu.Lock()
 			m.ml, m.open = ml, true
+			m.book.trouble, m.book.dirty = "", true
 			m.mu.Unlock()
 			m.opt.Log.Info("gossip is open", "address", ml.LocalNode().Address())
 			poke(m.changed)
@@ -196,11 +210,12 @@ func (m *Member) create(ctx context.Context) *memberlist.Memberlist {
 		if text := m.explain(err); text != said {
 			said = text
 			m.opt.Log.Error(text, "error", err)
+			m.mu.Lock()
+			m.open = true // alone, but there is a view: the rest can work
+			m.book.trouble, m.book.dirty = text, true
+			m.mu.Unlock()
+			poke(m.changed)
 		}
-		m.mu.Lock()
-		m.open = true // alone, but there is a view: the rest can work
-		m.mu.Unlock()
-		poke(m.changed)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -238,7 +253,7 @@ func (m *Member) config() *memberlist.Config {
 	}
 	c.BindPort, c.AdvertisePort = int(m.opt.Port), int(m.opt.Port)
 	c.Label = "herald"
-	c.SecretKey = m.opt.Key
+	c.Keyring = m.ring
 	c.ProbeInterval, c.ProbeTimeout = p.probeInterval, p.probeTimeout
 	c.GossipInterval, c.PushPullInterval = p.gossipInterval, p.pushPull
 	c.SuspicionMult, c.IndirectChecks, c.TCPTimeout = suspicionMult, indirectChecks, streamTimeout

@@ -144,6 +144,9 @@ func TestPortTaken(t *testing.T) {
 	if log := r.log.String(); !strings.Contains(log, "gossip port 17947 is taken") {
 		t.Errorf("the port is not named:\n%s", log)
 	}
+	if v := r.View(); !strings.Contains(v.Trouble, "gossip port 17947 is taken") {
+		t.Errorf("the view says %q", v.Trouble)
+	}
 	l.Close()
 	deadline := time.Now().Add(patience)
 	for !strings.Contains(r.log.String(), "gossip is open") {
@@ -152,6 +155,7 @@ func TestPortTaken(t *testing.T) {
 		}
 		<-time.After(10 * time.Millisecond)
 	}
+	r.waitFor(t, "view without trouble", func(v *View) bool { return v.Trouble == "" })
 }
 
 // wire is memberlist's own transport, with a knife: while cut reports true of a destination, nothing is sent there.
