@@ -54,7 +54,7 @@ type Member struct {
 	adjust  func(*memberlist.Config) // for tests
 	dropped atomic.Uint64
 	ring    *memberlist.Keyring
-	rekeyed chan struct{} // SetKey was called
+	rekeyed chan struct{}        // SetKey was called
 	pic     atomic.Pointer[View] // nil until gossip was tried
 
 	switchAfter, forgetAfter time.Duration // see SetKey
