@@ -15,10 +15,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/cache"
+	toolswatch "k8s.io/client-go/tools/watch"
 )
 
-// floodLabel marks the Services of one flood.
-const floodLabel = "herald-flood"
+const (
+	// floodLabel marks the Services of one flood.
+	floodLabel = "herald-flood"
+	// proxyLabel names another kube-proxy than those there are: what three of them on one machine do with thousands of Services would be
+	// measured instead of Herald.
+	proxyLabel = "service.kubernetes.io/service-proxy-name"
+)
 
 // Flood is many Services created as fast as the API server takes them, watched from before the first one's creation.
 type Flood struct {
@@ -45,8 +52,12 @@ func (s *Scene) NewFlood(ctx context.Context, name string) (*Flood, error) {
 	if err != nil {
 		return nil, err
 	}
-	options.ResourceVersion = list.ResourceVersion
-	w, err := s.Services().Watch(context.WithoutCancel(ctx), options)
+	w, err := toolswatch.NewRetryWatcherWithContext(context.WithoutCancel(ctx), list.ResourceVersion, &cache.ListWatch{
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = options.LabelSelector
+			return s.Services().Watch(ctx, o)
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +140,7 @@ func (f *Flood) Create(ctx context.Context, n, workers int, edits ...Edit) (time
 
 func (f *Flood) create(ctx context.Context, i int, edits []Edit) error {
 	o := Service(fmt.Sprintf("%s-%04d", f.name, i), append([]Edit{Selecting(""), SingleStack(corev1.IPv4Protocol)}, edits...)...)
-	o.Labels = map[string]string{floodLabel: f.name}
+	o.Labels = map[string]string{floodLabel: f.name, proxyLabel: "nobody"}
 	_, err := f.scene.Services().Create(ctx, o, metav1.CreateOptions{})
 	return err
 }
