@@ -92,7 +92,7 @@ func (n *node) Dial(e Endpoint) (Sender, error) {
 type fakeListener struct {
 	*fabric
 	key      socket
-	queue    []Datagram
+	queue    []arrival
 	starved  bool // the reader gets no turn
 	readable chan struct{}
 	closed   chan struct{}
@@ -103,7 +103,7 @@ type fakeListener struct {
 func (l *fakeListener) Wait() error {
 	for {
 		l.mu.Lock()
-		ready := len(l.queue) > 0 && !l.starved
+		ready := l.arrived() && !l.starved
 		l.mu.Unlock()
 		if ready {
 			return nil
@@ -121,10 +121,10 @@ func (l *fakeListener) Wait() error {
 func (l *fakeListener) Receive() (Datagram, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.queue) == 0 {
+	if !l.arrived() {
 		return Datagram{}, false
 	}
-	d := l.queue[0]
+	d := l.queue[0].Datagram
 	l.queue = l.queue[1:]
 	return d, true
 }
@@ -165,16 +165,24 @@ func (s *fakeSender) Send(b []byte) error {
 	if l == nil {
 		return ErrRefused
 	}
-	time.AfterFunc(s.latency, func() { l.deliver(d) })
+	l.deliver(d)
 	return nil
 }
 
-func (l *fakeListener) deliver(d Datagram) {
-	l.mu.Lock()
-	l.queue = append(l.queue, d)
-	l.mu.Unlock()
-	signal(l.readable)
+// arrival is a datagram that is under way until some time.
+type arrival struct {
+	Datagram
+	at time.Time
 }
+
+// deliver queues a datagram, which arrives after the latency. The fabric must be locked.
+func (l *fakeListener) deliver(d Datagram) {
+	l.queue = append(l.queue, arrival{d, time.Now().Add(l.latency)})
+	time.AfterFunc(l.latency, func() { signal(l.readable) })
+}
+
+// arrived reports whether there is something to receive. The fabric must be locked.
+func (l *fakeListener) arrived() bool { return len(l.queue) > 0 && !l.queue[0].at.After(time.Now()) }
 
 func (s *fakeSender) Local() netip.Addr { return s.local }
 

@@ -66,7 +66,7 @@ type Listener interface {
 	Wait() error
 	// Receive returns the next datagram and true if one has come; it never blocks. The payload is valid until the next call.
 	Receive() (Datagram, bool)
-	// Close makes Wait return.
+	// Close makes Wait return. It may be called again, and by several goroutines: after each call the port is free.
 	Close() error
 }
 

@@ -72,9 +72,8 @@ func (p *port) listen(ctx context.Context) error {
 			err = l.Wait()
 		}
 	}
-	if stop() {
-		err = errors.Join(err, l.Close())
-	}
+	stop()
+	err = errors.Join(err, l.Close())
 	return fmt.Errorf("%s: %w", p.Port, err)
 }
 

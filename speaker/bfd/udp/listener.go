@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -46,7 +47,7 @@ func (Network) Listen(p bfd.Port) (bfd.Listener, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return &listener{conn: conn, raw: raw}, nil
+	return &listener{raw: raw, close: sync.OnceValue(conn.Close)}, nil
 }
 
 func prepareListener(fd int, p bfd.Port) error {
@@ -69,10 +70,10 @@ func prepareListener(fd int, p bfd.Port) error {
 
 // listener is an open port.
 type listener struct {
-	conn net.PacketConn
-	raw  syscall.RawConn
-	buf  [128]byte // of a packet; the rest of a longer one does not matter
-	oob  [128]byte
+	raw   syscall.RawConn
+	close func() error
+	buf   [128]byte // of a packet; the rest of a longer one does not matter
+	oob   [128]byte
 }
 
 // Wait blocks until there is something to receive. It only peeks, so that Receive, which another goroutine calls, gets everything.
@@ -119,7 +120,7 @@ func (l *listener) Receive() (bfd.Datagram, bool) {
 }
 
 // Close makes Wait return.
-func (l *listener) Close() error { return l.conn.Close() }
+func (l *listener) Close() error { return l.close() }
 
 func addrOf(from unix.Sockaddr) netip.Addr {
 	switch a := from.(type) {
