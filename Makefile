@@ -23,7 +23,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/arm/v7 linux/ppc64le linux/s390x linu
 LABDIRS := /test/(lab|e2e|interop|chaos)(/|$$)
 UNIT    := all=$$($(GO) list ./...) && grep -vE '$(LABDIRS)|/test/bench(/|$$)' <<<"$$all"
 LAB     := all=$$($(GO) list ./...) && grep -E '$(LABDIRS)' <<<"$$all"
-GOFILES = $(shell git ls-files --cached --others --exclude-standard -- '*.go')
+GOFILES = $(wildcard $(sort $(shell git ls-files --cached --others --exclude-standard -- '*.go')))
 
 # Says what is being done and how long it took: $(call step,what,command).
 define step
@@ -73,7 +73,7 @@ format: ## Format the Go files
 
 .PHONY: check
 check: ## Everything that needs neither privileges nor the laboratory: format, vet, lint, generated files, unit tests
-	$(call step,format,diff=$$($(TOOL) gofumpt -d $(GOFILES)) && { test -z "$$diff" || { echo "$$diff"; echo 'run "make format"' >&2; false; }; })
+	$(call step,format,diff=$$($(TOOL) gofumpt -d $(GOFILES)) && test -z "$$diff" || { test -z "$$diff" || { echo "$$diff"; echo 'run "make format"' >&2; }; false; })
 	$(call step,vet,$(GO) vet ./...)
 	$(call step,lint,$(TOOL) golangci-lint run ./...)
 	$(call step,unit tests,list=$$($(UNIT)) && $(GO) test -race -timeout 20m $$list)
