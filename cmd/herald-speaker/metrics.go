@@ -8,29 +8,42 @@ import (
 	"github.com/heraldlb/herald/config"
 )
 
-// Metrics are read from the rooms when they are asked for, so series of what is gone disappear by themselves.
-var (
-	announced  = desc("herald_announced_addresses", "Addresses that this node announces.", "protocol")
-	members    = desc("herald_gossip_members", "Speakers known to gossip, by state.", "state")
-	problems   = desc("herald_config_problems", "Objects with something wrong.", "kind")
-	requests   = desc("herald_l2_requests_total", "ARP requests and neighbour solicitations for announced addresses.", "interface", "protocol")
-	replies    = desc("herald_l2_replies_total", "Answers to them.", "interface", "protocol")
-	gratuitous = desc("herald_l2_gratuitous_total", "Unasked announcements.", "interface", "protocol")
-	conflicts  = desc("herald_l2_conflicts_total", "Claims by others of addresses that this node announces.", "interface", "protocol")
-	sessionUp  = desc("herald_bgp_session_up", "Whether the BGP session is established.", "peer")
-	advertised = desc("herald_bgp_advertised_prefixes", "Prefixes that the peer was told.", "peer", "family")
-)
+// metrics are read from the rooms when they are asked for, so series of what is gone disappear by themselves.
+type metrics struct {
+	announced, members, problems             *prometheus.Desc
+	requests, replies, gratuitous, conflicts *prometheus.Desc
+	sessionUp, advertised                    *prometheus.Desc
+}
+
+func newMetrics() metrics {
+	return metrics{
+		announced:  desc("herald_announced_addresses", "Addresses that this node announces.", "protocol"),
+		members:    desc("herald_gossip_members", "Speakers known to gossip, by state.", "state"),
+		problems:   desc("herald_config_problems", "Objects with something wrong.", "kind"),
+		requests:   desc("herald_l2_requests_total", "ARP requests and neighbour solicitations for announced addresses.", "interface", "protocol"),
+		replies:    desc("herald_l2_replies_total", "Answers to them.", "interface", "protocol"),
+		gratuitous: desc("herald_l2_gratuitous_total", "Unasked announcements.", "interface", "protocol"),
+		conflicts:  desc("herald_l2_conflicts_total", "Claims by others of addresses that this node announces.", "interface", "protocol"),
+		sessionUp:  desc("herald_bgp_session_up", "Whether the BGP session is established.", "peer"),
+		advertised: desc("herald_bgp_advertised_prefixes", "Prefixes that the peer was told.", "peer", "family"),
+	}
+}
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, labels, nil)
 }
 
 // collector reads the rooms.
-type collector struct{ *rooms }
+type collector struct {
+	*rooms
+	metrics
+}
 
 // Describe implements prometheus.Collector.
-func (collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{announced, members, problems, requests, replies, gratuitous, conflicts, sessionUp, advertised} {
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		c.announced, c.members, c.problems, c.requests, c.replies, c.gratuitous, c.conflicts, c.sessionUp, c.advertised,
+	} {
 		ch <- d
 	}
 }
@@ -52,25 +65,25 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	for protocol, n := range holdings {
-		gauge(announced, n, protocol)
+		gauge(c.announced, n, protocol)
 	}
 	for _, n := range c.l2.Counts() {
 		labels := []string{n.Interface, string(n.Protocol)}
-		count(requests, n.Requests, labels...)
-		count(replies, n.Replies, labels...)
-		count(gratuitous, n.Gratuitous, labels...)
-		count(conflicts, n.Conflicts, labels...)
+		count(c.requests, n.Requests, labels...)
+		count(c.replies, n.Replies, labels...)
+		count(c.gratuitous, n.Gratuitous, labels...)
+		count(c.conflicts, n.Conflicts, labels...)
 	}
 	if view := c.gossip.View(); view != nil {
-		gauge(members, view.Alive, "alive")
-		gauge(members, view.Known-view.Alive, "dead")
+		gauge(c.members, view.Alive, "alive")
+		gauge(c.members, view.Known-view.Alive, "dead")
 	}
 	wrong := map[string]int{}
 	for _, p := range c.source.Snapshot().Problems {
 		wrong[p.Kind]++
 	}
 	for kind, n := range wrong {
-		gauge(problems, n, kind)
+		gauge(c.problems, n, kind)
 	}
 	c.sessions(gauge)
 }
@@ -83,11 +96,11 @@ func (c collector) sessions(gauge func(*prometheus.Desc, int, ...string)) {
 		if s.State == "Established" {
 			up = 1
 		}
-		gauge(sessionUp, up, s.Peer)
+		gauge(c.sessionUp, up, s.Peer)
 		for _, f := range s.Families {
-			gauge(advertised, s.Advertised[f], s.Peer, strings.ToLower(f.String()))
+			gauge(c.advertised, s.Advertised[f], s.Peer, strings.ToLower(f.String()))
 			routes[f] = max(routes[f], s.Advertised[f])
 		}
 	}
-	gauge(announced, routes[config.IPv4]+routes[config.IPv6], "BGP")
+	gauge(c.announced, routes[config.IPv4]+routes[config.IPv6], "BGP")
 }

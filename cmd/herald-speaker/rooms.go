@@ -114,7 +114,7 @@ func (r *rooms) serve(ctx context.Context) error {
 	rest, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	registry := daemon.NewRegistry(r.version)
-	if err := registry.Register(collector{r}); err != nil {
+	if err := registry.Register(collector{r, newMetrics()}); err != nil {
 		return err
 	}
 	health := daemon.Health(daemon.Check{Name: "source", Err: r.synced}, daemon.Check{Name: "gossip", Err: r.gossiping})
