@@ -6,6 +6,7 @@ package controller
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/config/kube"
 	"github.com/heraldlb/herald/config/pace"
+	"github.com/heraldlb/herald/controller/ipam"
 )
 
 // Source tells what the cluster asks for. A write made through Writer shows in the next Snapshot.
@@ -28,6 +30,8 @@ type Writer interface {
 	ReleaseService(context.Context, config.Released) error
 	WriteReady(ctx context.Context, ref config.Ref, generation int64, ready config.Condition) error
 	WritePoolStatus(ctx context.Context, pool string, status config.PoolStatus) error
+	Retain(context.Context, kube.Retention) error
+	DeleteReservation(ctx context.Context, name, uid string) error
 }
 
 // Events takes events in; it never blocks.
@@ -54,12 +58,13 @@ type Options struct {
 type Controller struct {
 	opt    Options
 	warm   *pace.Pacer
+	book   *book
 	leader atomic.Pointer[term] // nil while another replica leads
 }
 
 // New returns a Controller that does nothing until Run.
 func New(opt Options) *Controller {
-	c := &Controller{opt: opt}
+	c := &Controller{opt: opt, book: newBook()}
 	c.warm = pace.New(standbyEvery, 0, 0, c.follow)
 	return c
 }
@@ -91,17 +96,36 @@ func (c *Controller) forward(ctx context.Context) {
 	}
 }
 
-// follow keeps the parsed snapshot fresh while another replica leads.
+// follow keeps the parsed snapshot and the plan fresh while another replica leads: to take over at once, and to know what became of Services
+// that go while nobody leads.
 func (c *Controller) follow(context.Context) error {
 	if c.leader.Load() == nil {
-		c.opt.Source.Snapshot()
+		c.book.plan(c.opt.Source.Snapshot())
 	}
 	return nil
 }
 
+// book is the Planner of this replica, whether it leads or not.
+type book struct {
+	mu      sync.Mutex
+	planner *ipam.Planner
+}
+
+func newBook() *book { return &book{planner: ipam.NewPlanner()} }
+
+// plan makes a plan; nil before everything has been listed: absence means nothing yet, and an address that seems free may be held.
+func (b *book) plan(in *config.Snapshot) *ipam.Plan {
+	if in == nil || !in.Synced {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.planner.Plan(in, time.Now())
+}
+
 // lead does the work of the leader until ctx ends.
 func (c *Controller) lead(ctx context.Context) {
-	t := newTerm(c.opt)
+	t := newTerm(c.opt, c.book)
 	c.leader.Store(t)
 	defer c.leader.Store(nil)
 	t.run(ctx)

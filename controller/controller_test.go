@@ -285,7 +285,7 @@ func journey(t *testing.T, r *rand.Rand) {
 	c.refuse = nil
 	c.mu.Unlock()
 	time.Sleep(5 * time.Minute)
-	plan, _ := ipam.Compute(c.Snapshot(), ipam.Memory{})
+	plan := ipam.Compute(c.Snapshot(), time.Now())
 	for _, o := range plan.Services {
 		if o.Changed {
 			t.Errorf("Service %s holds %v (%v) and should hold %v (%v)", o.Service.Key, o.Service.Ingress, o.Service.Allocated, o.Addresses, o.Allocated)

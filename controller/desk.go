@@ -17,6 +17,7 @@ type class uint8
 
 const (
 	assigning  class = iota // addresses given and taken, with their condition
+	keeping                 // what is left of Services that are gone
 	announcing              // the condition that says who announces them
 	classes
 )
@@ -28,7 +29,7 @@ type task struct {
 }
 
 // desk carries out the writes to Services: several at a time, but never two for one Service, and those of class assigning first. It is told
-// the whole set of writes that are due, class by class; what is no longer in the set is dropped. A write that fails is tried again after a
+// which writes are due, class by class; what is not due any more is dropped. A write that fails is tried again after a
 // while, without holding up others.
 type desk struct {
 	limit [classes]int // writes under way at once; that of assigning is for all together
@@ -39,7 +40,7 @@ type desk struct {
 	jobs    map[jobKey]*job
 	ready   [classes][]*job
 	delayed []*job
-	blocked map[config.Key]*job // waits for the other write to the same Service
+	blocked map[config.Key][]*job // wait for the write to the same Service
 	busy    map[config.Key]bool
 	running [classes]int
 	failing int // jobs whose last attempt failed
@@ -82,8 +83,8 @@ const (
 
 func newDesk(all, low int, log *slog.Logger) *desk {
 	return &desk{
-		limit: [classes]int{all, low}, log: log, wake: make(chan struct{}, 1),
-		jobs: make(map[jobKey]*job), blocked: make(map[config.Key]*job), busy: make(map[config.Key]bool),
+		limit: [classes]int{all, low, low}, log: log, wake: make(chan struct{}, 1),
+		jobs: make(map[jobKey]*job), blocked: make(map[config.Key][]*job), busy: make(map[config.Key]bool),
 	}
 }
 
@@ -99,6 +100,21 @@ func (d *desk) set(c class, tasks []*task) {
 		if k.class == c && !keep[k.key] {
 			d.drop(j)
 		}
+	}
+	d.mu.Unlock()
+	d.signal()
+}
+
+// update says which writes of a class are due that were not, or are due in another form, and which are due no more.
+func (d *desk) update(c class, put []*task, drop []config.Key) {
+	d.mu.Lock()
+	for _, key := range drop {
+		if j, ok := d.jobs[jobKey{c, key}]; ok {
+			d.drop(j)
+		}
+	}
+	for _, t := range put {
+		d.put(c, t)
 	}
 	d.mu.Unlock()
 	d.signal()
@@ -182,7 +198,7 @@ func (d *desk) next(now time.Time) (*job, *task, time.Duration) {
 				j.state = idle
 			case d.busy[j.key]:
 				j.state = blocked
-				d.blocked[j.key] = j
+				d.blocked[j.key] = append(d.blocked[j.key], j)
 			default:
 				j.state = running
 				d.busy[j.key] = true
@@ -227,10 +243,10 @@ func (d *desk) finish(ctx context.Context, j *job, t *task, err error) {
 	defer d.signal()
 	d.running[j.class]--
 	delete(d.busy, j.key)
-	if other, ok := d.blocked[j.key]; ok {
-		delete(d.blocked, j.key)
+	for _, other := range d.blocked[j.key] {
 		d.enqueue(other)
 	}
+	delete(d.blocked, j.key)
 	j.state = idle
 	if err != nil && ctx.Err() == nil {
 		d.fail(j, err)

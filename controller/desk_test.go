@@ -141,9 +141,9 @@ func TestMetrics(t *testing.T) {
 	in := &config.Snapshot{Services: []*config.Service{&svc}, Pools: []*config.Pool{pool("a", "192.0.2.0", "192.0.2.1")},
 		Problems: []config.Problem{{Ref: config.Ref{Kind: "BGPPeer", Name: "x"}}}}
 	svc.Families = []config.Family{config.IPv4}
-	plan, _ := ipam.Compute(in, ipam.Memory{})
+	plan := ipam.Compute(in, time.Now())
 	m.publish(in, plan)
-	m.wrote(&plan.Services[0], time.Second)
+	m.wrote(plan.Services[0], time.Second)
 	want := `
 # HELP herald_allocations_total Addresses assigned, by pool, and assignments refused (pool is empty), by reason.
 # TYPE herald_allocations_total counter
@@ -173,7 +173,7 @@ herald_services{state="Allocated"} 1
 		t.Errorf("lint: %v %v", problems, err)
 	}
 	in = &config.Snapshot{}
-	plan, _ = ipam.Compute(in, ipam.Memory{})
+	plan = ipam.Compute(in, time.Now())
 	m.publish(in, plan)
 	if err := testutil.CollectAndCompare(m, strings.NewReader(""), names...); err != nil {
 		t.Errorf("series of things that are gone: %v", err)

@@ -253,6 +253,55 @@ func (c *cluster) WritePoolStatus(_ context.Context, name string, status config.
 	return nil
 }
 
+func (c *cluster) Retain(_ context.Context, r kube.Retention) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refuse != nil {
+		if err := c.refuse(kube.ServiceStatus{Key: r.Service}); err != nil {
+			return err
+		}
+	}
+	c.version++
+	kept := &config.Reservation{
+		Name: kube.RetentionName(r.Service), UID: "kept-" + strconv.Itoa(c.version), Addresses: r.Addresses, Service: r.Service,
+		ExpiresAt: r.Until.Truncate(time.Second), Retained: true,
+	}
+	c.rest.Reservations = append(without(c.rest.Reservations, kept.Name), kept)
+	c.objects = append(c.objects, fmt.Sprint("keep ", r.Addresses, " for ", r.Service))
+	c.signal()
+	time.AfterFunc(time.Until(kept.ExpiresAt), func() { c.expire(kept) })
+	return nil
+}
+
+// expire makes a reservation an expired one, as the source does when its time comes.
+func (c *cluster) expire(r *config.Reservation) {
+	c.change(func(s *config.Snapshot) {
+		if i := slices.Index(s.Reservations, r); i >= 0 {
+			expired := *r
+			expired.Expired = true
+			s.Reservations = slices.Clone(s.Reservations)
+			s.Reservations[i] = &expired
+		}
+	})
+}
+
+func without(list []*config.Reservation, name string) []*config.Reservation {
+	return slices.DeleteFunc(slices.Clone(list), func(r *config.Reservation) bool { return r.Name == name })
+}
+
+func (c *cluster) DeleteReservation(_ context.Context, name, uid string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.IndexFunc(c.rest.Reservations, func(r *config.Reservation) bool { return r.Name == name && r.UID == uid })
+	if i < 0 || !c.rest.Reservations[i].Retained {
+		c.t.Errorf("deletion of IPReservation %s, which is not there or not Herald's", name)
+	}
+	c.rest.Reservations = without(c.rest.Reservations, name)
+	c.objects = append(c.objects, "discard "+name)
+	c.signal()
+	return nil
+}
+
 func (c *cluster) Emit(e kube.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

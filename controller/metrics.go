@@ -26,7 +26,7 @@ type Metrics struct {
 // view is a snapshot with the plan made from it.
 type view struct {
 	in   *config.Snapshot
-	plan ipam.Plan
+	plan *ipam.Plan
 }
 
 // NewMetrics returns metrics that are not registered anywhere yet.
@@ -48,7 +48,7 @@ func NewMetrics() *Metrics {
 }
 
 // publish takes in the last plan. What was counted for a pool that is gone is forgotten.
-func (m *Metrics) publish(in *config.Snapshot, plan ipam.Plan) {
+func (m *Metrics) publish(in *config.Snapshot, plan *ipam.Plan) {
 	last := m.view.Swap(&view{in, plan})
 	if last == nil {
 		return

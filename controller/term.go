@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -38,13 +39,16 @@ type term struct {
 	desk     *desk
 	announce *announcer
 
+	book *book
+
 	// Owned by the planner's goroutine.
-	memory  ipam.Memory
-	waiting map[string]time.Time // by UID: since when a Service is known to need an address
+	due     []*ipam.Outcome          // of the last plan
+	waiting map[string]time.Time     // by UID: since when a Service is known to need a write
+	kept    map[config.Key]*keepTask // what is left of Services that are gone
 }
 
-func newTerm(opt Options) *term {
-	t := &term{opt: opt, log: opt.Log, desk: newDesk(writers, lowWriters, opt.Log), waiting: make(map[string]time.Time)}
+func newTerm(opt Options, b *book) *term {
+	t := &term{opt: opt, log: opt.Log, book: b, desk: newDesk(writers, lowWriters, opt.Log), waiting: make(map[string]time.Time)}
 	t.planner = pace.New(planEvery, 0, 0, t.plan)
 	o := &objects{source: opt.Source, writer: opt.Writer, log: opt.Log, metrics: opt.Metrics}
 	t.objects = pace.New(objectsEvery, objectsRetry, 0, o.write)
@@ -70,12 +74,13 @@ func (t *term) run(ctx context.Context) {
 func (t *term) plan(ctx context.Context) error {
 	began := time.Now()
 	in := t.opt.Source.Snapshot()
-	if in == nil || !in.Synced {
-		return nil // absence means nothing yet: an address that seems free may be held
+	plan := t.book.plan(in)
+	if plan == nil {
+		return nil
 	}
-	var plan ipam.Plan
-	plan, t.memory = ipam.Compute(in, t.memory)
-	t.desk.set(assigning, t.due(in, plan, began))
+	put, drop := t.differences(plan.Due, began)
+	t.desk.update(assigning, put, drop)
+	t.desk.set(keeping, t.keep(in, plan))
 	t.opt.Metrics.publish(in, plan)
 	t.announce.wake()
 	t.objects.Trigger()
@@ -92,27 +97,109 @@ func (t *term) rest(ctx context.Context, took time.Duration) {
 	}
 }
 
-// due returns the writes that bring the API server from the snapshot to the plan.
-func (t *term) due(in *config.Snapshot, plan ipam.Plan, now time.Time) []*task {
-	var tasks []*task
-	waiting := make(map[string]time.Time)
-	for i := range plan.Services {
-		o := &plan.Services[i]
-		if !o.Changed {
+// differences returns the writes to Services that are due now and were not, or not in this form, and those that are due no more.
+func (t *term) differences(due []*ipam.Outcome, now time.Time) (put []*task, drop []config.Key) {
+	var gone []*ipam.Outcome
+	was := t.due
+	t.due = due
+	for len(was) > 0 || len(due) > 0 {
+		order := 0
+		switch {
+		case len(was) == 0:
+			order = 1
+		case len(due) == 0:
+			order = -1
+		case was[0] != due[0]:
+			order = was[0].Compare(due[0])
+		default:
+			was, due = was[1:], due[1:]
 			continue
 		}
-		since, known := t.waiting[o.Service.UID]
-		if !known {
-			since = now
+		if order >= 0 {
+			put = append(put, t.task(due[0], now))
+			due = due[1:]
 		}
-		waiting[o.Service.UID] = since
-		tasks = append(tasks, &task{o.Service.Key, func(ctx context.Context) error { return t.write(ctx, o, since) }})
+		if order < 0 {
+			gone = append(gone, was[0])
+		}
+		if order <= 0 {
+			was = was[1:]
+		}
 	}
-	t.waiting = waiting
+	kept := make(map[config.Key]bool, len(put))
+	for _, p := range put {
+		kept[p.key] = true
+	}
+	for _, o := range gone {
+		if !kept[o.Service.Key] { // else it only has another rank
+			drop = append(drop, o.Service.Key)
+			delete(t.waiting, o.Service.UID)
+		}
+	}
+	return put, drop
+}
+
+func (t *term) task(o *ipam.Outcome, now time.Time) *task {
+	since, known := t.waiting[o.Service.UID]
+	if !known {
+		since = now
+		t.waiting[o.Service.UID] = now
+	}
+	return &task{o.Service.Key, func(ctx context.Context) error { return t.write(ctx, o, since) }}
+}
+
+// keepTask is a task with what it is for.
+type keepTask struct {
+	what string
+	task *task
+}
+
+// keep returns the writes for Services that are gone: addresses to be kept for their return, IPReservations that are of no use any more, and
+// statuses of those that are not ours any more. A write that was due before is the same task.
+func (t *term) keep(in *config.Snapshot, plan *ipam.Plan) []*task {
+	var tasks []*task
+	next := make(map[config.Key]*keepTask)
+	add := func(key config.Key, what string, do func(context.Context) error) {
+		k := t.kept[key]
+		if k == nil || k.what != what {
+			k = &keepTask{what, &task{key, do}}
+		}
+		next[key] = k
+		tasks = append(tasks, k.task)
+	}
 	for _, r := range in.Released {
-		tasks = append(tasks, &task{r.Key, func(ctx context.Context) error { return t.release(ctx, r) }})
+		add(r.Key, fmt.Sprint("release ", r.UID, r.Ingress), func(ctx context.Context) error { return t.release(ctx, r) })
 	}
+	for _, r := range plan.Retain {
+		add(keeperOf(r.Service), fmt.Sprint("keep ", r.Addresses, r.Until), func(ctx context.Context) error { return t.retain(ctx, r) })
+	}
+	for _, r := range plan.Discard {
+		add(keeperOf(r.Service), "discard "+r.UID, func(ctx context.Context) error { return t.discard(ctx, r) })
+	}
+	t.kept = next
 	return tasks
+}
+
+// keeperOf is the key under which writes to the IPReservation for a Service are queued; no Service has it.
+func keeperOf(service config.Key) config.Key { return config.Key{Name: service.String()} }
+
+// retain keeps the addresses of a Service that went.
+func (t *term) retain(ctx context.Context, r ipam.Retention) error {
+	if err := t.opt.Writer.Retain(ctx, kube.Retention(r)); err != nil {
+		return err
+	}
+	t.log.Info("addresses kept", "service", r.Service.String(), "addresses", addrText(r.Addresses), "until", r.Until)
+	return nil
+}
+
+// discard deletes what was kept.
+func (t *term) discard(ctx context.Context, r *config.Reservation) error {
+	err := t.opt.Writer.DeleteReservation(ctx, r.Name, r.UID)
+	if err != nil && !kube.IsNotFound(err) {
+		return err
+	}
+	t.log.Info("addresses no longer kept", "service", r.Service.String(), "addresses", addrText(r.Addresses), "expired", r.Expired)
+	return nil
 }
 
 // write writes the status of one Service, and tells of the transition.

@@ -3,112 +3,117 @@ package ipam
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/heraldlb/herald/config"
 )
 
 // adopt takes in what the Services hold already, and notes what they must give up.
-func (p *planner) adopt() {
-	for _, c := range p.claims {
-		for _, a := range c.svc.Ingress {
-			c.ours = c.ours || p.poolOf(a) != nil
-			if c.svc.Deleting {
-				p.keep(c, a)
-				continue
+func (p *Planner) adopt() {
+	for _, last := range []bool{false, true} {
+		for _, c := range p.change.dirty {
+			for _, a := range c.svc.Ingress {
+				if c.demoted(a) == last {
+					p.adoptOne(c, a)
+				}
 			}
-			if why := p.objection(c, a); why != "" {
-				c.released = append(c.released, Release{a, why})
-				continue
-			}
+		}
+	}
+}
+
+// adoptOne takes in that the status of a Service shows an address.
+func (p *Planner) adoptOne(c *claim, a netip.Addr) {
+	f := familyIndex(config.FamilyOf(a))
+	c.ours = c.ours || p.poolOf(a) != nil
+	if c.have[f].addr == a || slices.Contains(c.left, a) {
+		return // shown twice
+	}
+	if c.frozen() { // whether or not it may have it does not matter now, but nobody else may
+		if c.have[f].addr.IsValid() || p.slots[a].holder(c) != nil {
+			p.leave(c, a)
+		} else {
 			p.hold(c, a)
 		}
+		return
 	}
-	// Only now it is known who stays: an address given up by one may be held, rightly, by another.
-	for _, c := range p.claims {
-		for _, r := range c.released {
-			if _, taken := p.ledger.holders[r.Addr]; !taken {
-				p.ledger.leave(r.Addr, c)
-			}
-		}
+	if r := p.objection(c, a); r.Why != "" {
+		r.Addr = a
+		c.why = append(c.why, r)
+		p.leave(c, a)
+		return
 	}
+	p.hold(c, a)
 }
 
-// keep takes in an address of a Service that is being deleted: whether or not it may have it no longer matters, but nobody else may.
-func (p *planner) keep(c *claim, a netip.Addr) {
-	if _, held := p.ledger.holder(a, c); !held {
-		p.hold(c, a)
-	}
-}
-
-// hold records that the claim has the address.
-func (p *planner) hold(c *claim, a netip.Addr) {
-	f := familyIndex(config.FamilyOf(a))
-	in := p.poolOf(a)
-	if in != nil && c.have[f].addr != a {
-		in.assigned[f]++
-	}
-	c.have[f] = held{a, in}
-	p.ledger.take(a, c)
-}
-
-// objection says why a Service may not keep an address it holds; "" when it may.
-func (p *planner) objection(c *claim, a netip.Addr) string {
+// objection says why a Service may not keep an address it holds; the zero value when it may.
+func (p *Planner) objection(c *claim, a netip.Addr) Release {
 	f := config.FamilyOf(a)
-	if c.invalid.reason != "" {
-		return c.invalid.message
-	}
-	if !slices.Contains(c.families, f) {
-		return "the Service does not ask for an " + f.String() + " address"
-	}
-	if c.have[familyIndex(f)].addr.IsValid() {
-		return "a Service holds one " + f.String() + " address"
+	switch {
+	case c.invalid.reason != "":
+		return Release{Why: c.invalid.message, Asked: true}
+	case !slices.Contains(c.families(), f):
+		return Release{Why: "the Service does not ask for an " + f.String() + " address", Asked: true}
+	case !c.missing(f):
+		return Release{Why: "a Service holds one " + f.String() + " address"}
 	}
 	if want, ok := c.requested(f); ok && want != a {
-		return "the Service asks for " + want.String()
+		return Release{Why: "the Service asks for " + want.String(), Asked: true}
 	}
-	if why := p.notAdmitted(c, a); why != "" {
-		return why
+	if r := p.notFrom(c, a); r.Why != "" {
+		return r
 	}
-	if other, held := p.ledger.holder(a, c); held {
-		return "it is held by Service " + p.claims[other].svc.Key.String() + ", which is older"
+	if x := p.slots[a].holder(c); x != nil {
+		return Release{Why: "it is held by Service " + x.other.svc.Key.String() + x.before(c)}
 	}
-	return ""
+	return Release{}
 }
 
-// notAdmitted says why no pool lets the Service have the address; "" when one does, or may.
-func (p *planner) notAdmitted(c *claim, a netip.Addr) string {
+// before says why the other holder of an address stays.
+func (x *clash) before(c *claim) string {
+	switch {
+	case senior(c, x.other) < 0: // it is the one that changed
+		return ", and the two do not share it any more: " + x.why
+	case c.svc.SharingKey != "" && x.other.svc.SharingKey != "":
+		return ", which is older, and the two cannot share it: " + x.why
+	}
+	return ", which is older"
+}
+
+// notFrom says why no pool lets the Service have the address; the zero value when one does, or may.
+func (p *Planner) notFrom(c *claim, a netip.Addr) Release {
 	in := p.poolOf(a)
-	if in == nil {
-		if p.unsure != "" && c.svc.Allocated.Status == "True" {
-			return "" // it may be from the pool that is left out: nothing is taken away on missing evidence
-		}
-		return "no pool contains it"
+	switch {
+	case in == nil && p.unsure != "" && c.svc.Allocated.Status == "True":
+		return Release{} // it may be from the pool that is left out: nothing is taken away on missing evidence
+	case in == nil:
+		return Release{Why: "no pool contains it"}
+	case len(c.svc.Request.Pools) > 0 && !slices.Contains(c.svc.Request.Pools, in.Name):
+		return Release{Why: "it is from pool " + in.Name + ", and the Service asks for pool " + strings.Join(c.svc.Request.Pools, " or "), Asked: true}
+	case !in.admits(c.svc):
+		return Release{Why: "it is from pool " + in.Name + ", which " + in.admitsText()}
 	}
-	if len(c.svc.Request.Pools) > 0 && !slices.Contains(c.svc.Request.Pools, in.Name) {
-		return "it is from pool " + in.Name + ", and the Service asks for pool " + join(c.svc.Request.Pools, " or ")
-	}
-	return ""
+	return Release{}
 }
 
-// remember lets stand what the last plan gave and the API server does not show yet.
-func (p *planner) remember() {
-	for _, c := range p.claims {
-		for _, a := range p.last.given[c.svc.UID] {
-			_, barred := p.nodes[a]
-			_, leaving := p.ledger.leaver(a, c)
-			if !c.svc.Deleting && !barred && !leaving && p.poolOf(a) != nil && p.objection(c, a) == "" {
+// admits reports whether the pool is for the Service.
+func (p *pool) admits(s *config.Service) bool {
+	return !p.Scoped || slices.Contains(s.Admitted, p.Name)
+}
+
+func (p *pool) admitsText() string { return "admits " + p.Admits }
+
+// remember lets stand what the last plan gave and no status shows: the write is on its way, or somebody else took it out.
+func (p *Planner) remember() {
+	for _, c := range p.change.dirty {
+		if c.frozen() {
+			continue
+		}
+		for _, a := range c.last.held {
+			s := p.at(a)
+			if s.pool != nil && s.pool.gives(a) && s.node == "" && s.obstacle(c) == nil && p.objection(c, a).Why == "" {
 				p.hold(c, a)
 			}
+			p.touch(s) // so that an empty slot is dropped
 		}
 	}
-}
-
-// requested returns the address of the family that the Service asks for by name.
-func (c *claim) requested(f config.Family) (netip.Addr, bool) {
-	for _, a := range c.svc.Request.Addresses {
-		if config.FamilyOf(a) == f {
-			return a, true
-		}
-	}
-	return netip.Addr{}, false
 }

@@ -5,28 +5,27 @@ import (
 	"math/bits"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/heraldlb/herald/config"
 )
 
-// pool is a pool in the course of a plan.
+// pool is a pool with what is taken of it.
 type pool struct {
 	*config.Pool
-	total    [2]int64 // by familyIndex, saturating
-	assigned [2]int64
-	barred   [2]int64 // addresses never given out although they are in a range: those of nodes
-	search   [2]search
+	spaces [2]space // by familyIndex
 }
 
-// search remembers how far the search for a free address has come. Within one plan addresses are only ever taken, so it never needs to
-// go back: all plans together walk each address in use once.
-type search struct {
-	started bool
-	next    netip.Addr   // where to go on; invalid when the ranges are through
-	at      int          // the range next is in
-	freed   []netip.Addr // then these, recently given back, the longest ago first
-	sorted  bool         // freed is filled
+// space is the addresses of one family in a pool.
+type space struct {
+	family config.Family
+	total  int64 // that may be given out, saturating
+	odd    int64 // that are assigned although they may not be given out (any more)
+	count  [classes]int64
+	held   map[string]int // by namespace: different addresses held; with a quota only
+	fresh  fresh          // never given out, or so long ago that it is forgotten
+	freed  queue          // came free
 }
 
 // span is a range with its pool.
@@ -35,29 +34,49 @@ type span struct {
 	pool *pool
 }
 
-func (p *planner) addPools(pools []*config.Pool) {
-	sorted := slices.Clone(pools)
+// buildPools makes the pools of a snapshot, empty, and notes the addresses of nodes. Which addresses are free is found out by settle.
+func (p *Planner) buildPools(in *config.Snapshot) {
+	sorted := slices.Clone(in.Pools)
 	slices.SortFunc(sorted, func(a, b *config.Pool) int { return strings.Compare(a.Name, b.Name) })
+	p.pools, p.index, p.quotas, p.keeping = nil, nil, false, false
+	clear(p.byName)
 	for _, in := range sorted {
 		out := &pool{Pool: in}
+		p.quotas = p.quotas || in.NamespaceQuota > 0
+		p.keeping = p.keeping || in.RetainFor > 0
+		out.spaces[0].family, out.spaces[1].family = config.IPv4, config.IPv6
+		for i := range out.spaces {
+			out.spaces[i].held = make(map[string]int)
+		}
 		for _, r := range in.Ranges {
-			f := familyIndex(config.FamilyOf(r.From))
-			out.total[f] = saturatingAdd(out.total[f], size(r))
 			p.index = append(p.index, span{r, out})
+		}
+		for _, r := range subtract(in.Ranges, in.Excluded) {
+			s := &out.spaces[familyIndex(config.FamilyOf(r.From))]
+			s.total = saturatingAdd(s.total, size(r))
+			if in.AvoidBuggy && s.family == config.IPv4 {
+				s.total -= buggyIn(r)
+			}
 		}
 		p.pools = append(p.pools, out)
 		p.byName[in.Name] = out
 	}
 	slices.SortStableFunc(p.index, func(a, b span) int { return a.From.Compare(b.From) })
-	for a := range p.nodes {
-		if in := p.poolOf(a); in != nil {
-			in.barred[familyIndex(config.FamilyOf(a))]++
+	for _, n := range in.Nodes {
+		for _, a := range n.Addresses {
+			if p.poolOf(a) == nil {
+				continue
+			}
+			if s := p.at(a); s.node == "" || n.Name < s.node {
+				p.touch(s)
+				s.node = n.Name
+			}
 		}
 	}
 }
 
 // poolOf returns the pool that contains the address, or nil. Pools in force do not overlap.
-func (p *planner) poolOf(a netip.Addr) *pool {
+func (p *Planner) poolOf(a netip.Addr) *pool {
 	i, found := slices.BinarySearchFunc(p.index, a, func(s span, a netip.Addr) int { return s.From.Compare(a) })
 	if !found {
 		i--
@@ -68,78 +87,93 @@ func (p *planner) poolOf(a netip.Addr) *pool {
 	return p.index[i].pool
 }
 
-// find returns a free address of the pool. It takes nothing: asked again, it returns the same address unless that was taken meanwhile.
-func (p *planner) find(in *pool, f config.Family) (netip.Addr, bool) {
-	s := &in.search[familyIndex(f)]
-	if !s.started {
-		s.started = true
-		s.at = -1
-		s.advance(in, f)
-	}
-	for s.next.IsValid() {
-		if p.fresh(s.next) {
-			return s.next, true
-		}
-		if s.next == in.Ranges[s.at].To {
-			s.advance(in, f)
-		} else {
-			s.next = s.next.Next()
-		}
-	}
-	return p.findFreed(in, s, f)
+// excludes reports whether an address of the pool is excluded.
+func (p *pool) excludes(a netip.Addr) bool {
+	i, found := slices.BinarySearchFunc(p.Excluded, a, func(r config.Range, a netip.Addr) int { return r.From.Compare(a) })
+	return found || i > 0 && p.Excluded[i-1].Contains(a)
 }
 
-// advance goes to the begin of the next range of the family.
-func (s *search) advance(in *pool, f config.Family) {
-	for s.at++; s.at < len(in.Ranges); s.at++ {
-		if from := in.Ranges[s.at].From; config.FamilyOf(from) == f {
-			s.next = from
-			return
-		}
-	}
-	s.next = netip.Addr{}
+// gives reports whether an address of the pool may be given out at all.
+func (p *pool) gives(a netip.Addr) bool {
+	return !p.excludes(a) && !(p.AvoidBuggy && buggy(a))
 }
 
-// findFreed returns the address of the pool that was given back the longest ago.
-func (p *planner) findFreed(in *pool, s *search, f config.Family) (netip.Addr, bool) {
-	if !s.sorted {
-		s.sorted = true
-		for _, a := range p.last.freed {
-			if config.FamilyOf(a) == f && in.Contains(a) {
-				s.freed = append(s.freed, a)
-			}
-		}
+// buggy reports whether an address is one that old devices take for that of a network or for a broadcast.
+func buggy(a netip.Addr) bool {
+	if !a.Is4() {
+		return false
 	}
-	for len(s.freed) > 0 {
-		if a := s.freed[0]; p.usable(a) {
-			return a, true
-		}
-		s.freed = s.freed[1:]
-	}
-	return netip.Addr{}, false
+	last := a.As4()[3]
+	return last == 0 || last == 255
 }
 
-// fresh reports whether the address may be given to a Service that asks for none in particular, before any that was given back.
-func (p *planner) fresh(a netip.Addr) bool {
-	_, freed := p.recent[a]
-	return !freed && p.usable(a)
+// buggyIn counts such addresses in a range of IPv4.
+func buggyIn(r config.Range) int64 {
+	upTo := func(a netip.Addr, more int64) int64 { // in the addresses below
+		b := a.As4()
+		n := (int64(b[0])<<24 | int64(b[1])<<16 | int64(b[2])<<8 | int64(b[3])) + more
+		return n/256*2 + min(n%256, 1)
+	}
+	return upTo(r.To, 1) - upTo(r.From, 0)
 }
 
-// usable reports whether the address may be given to anybody.
-func (p *planner) usable(a netip.Addr) bool {
-	_, node := p.nodes[a]
-	return !node && p.ledger.free(a)
+// next returns the address to give out next. It takes nothing.
+func (s *space) next(p *pool) (netip.Addr, bool) {
+	if a, ok := s.fresh.first(p); ok {
+		return a, true
+	}
+	return s.freed.first()
+}
+
+// exhausted reports whether there is nothing left to give out.
+func (s *space) exhausted(p *pool) bool {
+	_, ok := s.next(p)
+	return !ok
+}
+
+// note is what a space says of itself when it has nothing left to give out.
+type note struct {
+	exhausted bool
+	total     int64
+	kinds     [classes]bool
+}
+
+func (s *space) note(p *pool) note {
+	if !s.exhausted(p) {
+		return note{}
+	}
+	n := note{exhausted: true, total: saturatingAdd(s.total, s.odd)}
+	for c := range classes {
+		n.kinds[c] = s.count[c] > 0
+	}
+	return n
+}
+
+// text says what became of all the addresses: 4 of 4 IPv4 assigned.
+func (n note) text(f config.Family) string {
+	var what []string
+	for c, word := range map[class]string{assigned: "assigned", reserved: "reserved", barred: "held by nodes"} {
+		if n.kinds[c] {
+			what = append(what, word)
+		}
+	}
+	slices.Sort(what)
+	if len(what) == 0 {
+		return "no " + f.String() + " addresses left"
+	}
+	total := strconv.FormatInt(n.total, 10)
+	return total + " of " + total + " " + f.String() + " " + strings.Join(what, " or ")
 }
 
 func (p *pool) status() config.PoolStatus {
-	return config.PoolStatus{IPv4: p.counts(0), IPv6: p.counts(1)}
+	return config.PoolStatus{IPv4: p.spaces[0].status(), IPv6: p.spaces[1].status()}
 }
 
-func (p *pool) counts(f int) config.PoolCounts {
+func (s *space) status() config.PoolCounts {
+	total := saturatingAdd(s.total, s.odd)
 	return config.PoolCounts{
-		Total:     p.total[f],
-		Assigned:  p.assigned[f],
-		Available: max(0, p.total[f]-p.assigned[f]-p.barred[f]),
+		Total: total, Assigned: s.count[assigned], Reserved: s.count[reserved],
+		Available: total - s.count[assigned] - s.count[reserved] - s.count[barred],
 	}
 }
 

@@ -1,8 +1,10 @@
 package ipam
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/heraldlb/herald/config"
@@ -21,14 +23,18 @@ import (
 // TestSpec plays the stories in testdata. A "do" section changes the world, line by line; then a plan is made, and the "plan" section
 // that follows says what it must be. Its writes succeed, except those of Services named by "fail".
 //
-//	pool NAME [manual] RANGE...          an IPAddressPool, in the order of creation
+//	pool NAME RANGE... [manual] [paused] [nobuggy] [exclude=RANGE] [quota=N] [retain=DURATION] [for=NAMESPACE,... [priority=N]]
+//	                                     an IPAddressPool
 //	broken NAME                          an IPAddressPool that is left out
 //	node NAME ADDR...
-//	service NS/NAME [v4|v6|v4,v6|v6,v4] [prefer|require] [pool=A,B] [ip=A,B] [holds=A,B] [invalid] [foreign] [deleting]
+//	service NS/NAME [v4|v6|v4,v6|v6,v4] [prefer|require] [pool=A,B] [ip=A,B] [holds=A,B] [invalid] [foreign] [deleting] [waiting]
+//	    [share=KEY] [ports=TCP/80,UDP/53] [local] [app=NAME]
 //	                                     youngest last; named again it keeps its age and status, everything else is replaced
-//	delete pool|node|service|broken NAME
-//	fail NS/NAME                         its next write fails
+//	reserve NAME NS/NAME ADDR,...        an IPReservation that a user made
+//	delete pool|node|service|broken|reserve NAME
+//	fail NS/NAME                         its next write fails; also that of its IPReservation
 //	restart                              the memory of earlier plans is lost
+//	wait DURATION
 func TestSpec(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -61,7 +67,7 @@ func play(t *testing.T, file string) {
 			if *update {
 				continue
 			}
-			if diff := cmp.Diff(string(section.Data), got); diff != "" {
+			if diff := gocmp.Diff(string(section.Data), got); diff != "" {
 				t.Fatalf("%s: section %d: (-want +got)\n%s", file, i, diff)
 			}
 		default:
@@ -77,15 +83,19 @@ func play(t *testing.T, file string) {
 
 // world is a tiny API server: objects, and writes that can fail.
 type world struct {
-	snap   config.Snapshot
-	memory Memory
-	fail   map[config.Key]bool
-	age    int
+	snap    config.Snapshot
+	planner *Planner
+	now     time.Time
+	fail    map[config.Key]bool
+	allowed map[string][]string // by pool: namespaces
+	age     int
 }
 
-func newWorld() *world { return &world{fail: map[config.Key]bool{}} }
+func newWorld() *world {
+	return &world{planner: NewPlanner(), now: time.Unix(0, 0), fail: map[config.Key]bool{}, allowed: map[string][]string{}}
+}
 
-func (w *world) do(t *testing.T, f []string) {
+func (w *world) do(t testing.TB, f []string) {
 	t.Helper()
 	if len(f) == 0 || f[0] == "#" {
 		return
@@ -93,29 +103,122 @@ func (w *world) do(t *testing.T, f []string) {
 	switch f[0] {
 	case "pool":
 		w.delete("pool", f[1])
-		w.snap.Pools = append(w.snap.Pools, parsePool(t, f[1:]))
+		w.pool(t, f[1:])
 	case "broken":
-		w.snap.Problems = append(w.snap.Problems, config.Problem{Ref: config.Ref{Kind: "IPAddressPool", Name: f[1]}})
+		w.snap.Problems = append(slices.Clone(w.snap.Problems), config.Problem{Ref: config.Ref{Kind: "IPAddressPool", Name: f[1]}})
 	case "node":
 		w.delete("node", f[1])
 		w.snap.Nodes = append(w.snap.Nodes, &config.Node{Name: f[1], Addresses: addrs(strings.Join(f[2:], ","))})
 	case "service":
 		w.service(t, f[1:])
+	case "reserve":
+		w.delete("reserve", f[1])
+		w.snap.Reservations = append(w.snap.Reservations, &config.Reservation{Name: f[1], Service: key(f[2]), Addresses: addrs(f[3])})
 	case "delete":
 		w.delete(f[1], f[2])
 	case "fail":
 		w.fail[key(f[1])] = true
 	case "restart":
-		w.memory = Memory{}
+		w.planner = NewPlanner()
+	case "wait":
+		d, err := time.ParseDuration(f[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.now = w.now.Add(d)
+		w.expire()
 	default:
 		t.Fatalf("unknown command %q", f)
 	}
+	w.admit()
 }
 
-func (w *world) service(t *testing.T, f []string) {
+// expire marks the reservations whose time has come, as config/parse does.
+func (w *world) expire() {
+	w.snap.Reservations = slices.Clone(w.snap.Reservations)
+	for i, r := range w.snap.Reservations {
+		if expired := !r.ExpiresAt.IsZero() && !w.now.Before(r.ExpiresAt); expired != r.Expired {
+			next := *r
+			next.Expired = expired
+			w.snap.Reservations[i] = &next
+		}
+	}
+}
+
+// admit finds out which Services the pools admit, as config/parse does, and sorts everything.
+func (w *world) admit() {
+	sortByName := func(a, b *config.Pool) int { return strings.Compare(a.Name, b.Name) }
+	w.snap.Pools = slices.SortedFunc(slices.Values(w.snap.Pools), sortByName)
+	w.snap.Services = slices.SortedFunc(slices.Values(w.snap.Services), func(a, b *config.Service) int { return a.Key.Compare(b.Key) })
+	byPriority := slices.SortedStableFunc(slices.Values(w.snap.Pools), func(a, b *config.Pool) int {
+		return cmp.Compare(uint(a.Priority-1), uint(b.Priority-1)) // 0 is last
+	})
+	for i, s := range w.snap.Services {
+		var admitted []string
+		for _, p := range byPriority {
+			if p.Scoped && slices.Contains(w.allowed[p.Name], s.Namespace) {
+				admitted = append(admitted, p.Name)
+			}
+		}
+		if !slices.Equal(admitted, s.Admitted) {
+			next := *s
+			next.Admitted = admitted
+			w.snap.Services[i] = &next
+		}
+	}
+}
+
+func (w *world) pool(t testing.TB, f []string) {
+	t.Helper()
+	p := &config.Pool{Name: f[0], AutoAssign: true}
+	for _, word := range f[1:] {
+		name, value, _ := strings.Cut(word, "=")
+		switch name {
+		case "manual":
+			p.AutoAssign = false
+		case "paused":
+			p.Paused = true
+		case "nobuggy":
+			p.AvoidBuggy = true
+		case "exclude":
+			p.Excluded = append(p.Excluded, parseRange(t, value))
+		case "quota":
+			p.NamespaceQuota = number(t, value)
+		case "priority":
+			p.Priority = number(t, value)
+		case "for":
+			p.Scoped, p.Admits = true, "only namespaces "+value
+			w.allowed[p.Name] = strings.Split(value, ",")
+		case "retain":
+			d, err := time.ParseDuration(value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.RetainFor = d
+		default:
+			p.Ranges = append(p.Ranges, parseRange(t, word))
+		}
+	}
+	slices.SortFunc(p.Ranges, func(a, b config.Range) int { return a.From.Compare(b.From) })
+	slices.SortFunc(p.Excluded, func(a, b config.Range) int { return a.From.Compare(b.From) })
+	w.snap.Pools = append(w.snap.Pools, p)
+}
+
+func number(t testing.TB, s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (w *world) service(t testing.TB, f []string) {
 	t.Helper()
 	w.age++
-	s := &config.Service{Key: key(f[0]), UID: fmt.Sprint("uid-", w.age), Created: time.Unix(int64(w.age), 0), Families: []config.Family{config.IPv4}}
+	s := &config.Service{
+		Key: key(f[0]), UID: fmt.Sprint("uid-", w.age), Created: time.Unix(int64(w.age), 0), Families: []config.Family{config.IPv4},
+		Ports: []config.Port{{Protocol: "TCP", Port: 80}}, Backend: key(f[0]).Namespace + "?app=" + f[0],
+	}
 	if i := slices.IndexFunc(w.snap.Services, func(o *config.Service) bool { return o.Key == s.Key }); i >= 0 {
 		was := w.snap.Services[i]
 		s.UID, s.Created, s.Ingress, s.Allocated, s.ForeignStatus = was.UID, was.Created, was.Ingress, was.Allocated, was.ForeignStatus
@@ -142,6 +245,22 @@ func (w *world) service(t *testing.T, f []string) {
 			s.ForeignStatus = true
 		case "deleting":
 			s.Deleting = true
+		case "waiting":
+			s.Waiting = true
+		case "share":
+			s.SharingKey = value
+		case "local":
+			s.TrafficPolicy = config.Local
+		case "app":
+			if s.Backend = ""; value != "" {
+				s.Backend = s.Namespace + "?app=" + value
+			}
+		case "ports":
+			s.Ports = nil
+			for text := range strings.SplitSeq(value, ",") {
+				protocol, port, _ := strings.Cut(text, "/")
+				s.Ports = append(s.Ports, config.Port{Protocol: protocol, Port: uint16(number(t, port))})
+			}
 		default:
 			t.Fatalf("unknown word %q", word)
 		}
@@ -157,6 +276,8 @@ func (w *world) delete(kind, name string) {
 		w.snap.Problems = slices.DeleteFunc(slices.Clone(w.snap.Problems), func(p config.Problem) bool { return p.Name == name })
 	case "node":
 		w.snap.Nodes = slices.DeleteFunc(slices.Clone(w.snap.Nodes), func(n *config.Node) bool { return n.Name == name })
+	case "reserve":
+		w.snap.Reservations = slices.DeleteFunc(slices.Clone(w.snap.Reservations), func(r *config.Reservation) bool { return r.Name == name })
 	case "service":
 		w.snap.Services = slices.DeleteFunc(slices.Clone(w.snap.Services), func(s *config.Service) bool { return s.Key.String() == name })
 	}
@@ -165,28 +286,51 @@ func (w *world) delete(kind, name string) {
 // step makes a plan, writes it, and returns it as text.
 func (w *world) step() string {
 	var b strings.Builder
-	plan, memory := Compute(&w.snap, w.memory)
-	w.memory = memory
+	plan := w.planner.Plan(&w.snap, w.now)
 	for _, o := range plan.Services {
 		printOutcome(&b, o)
-		if o.Changed && !w.fail[o.Service.Key] {
-			w.write(o)
-		}
 	}
-	clear(w.fail)
-	for _, name := range slices.Sorted(func(yield func(string) bool) {
-		for n := range plan.Pools {
-			if !yield(n) {
-				return
-			}
-		}
-	}) {
+	for _, r := range plan.Retain {
+		fmt.Fprintf(&b, "keep %s for %s until %v\n", joinAddrs(r.Addresses), r.Service, r.Until.Sub(time.Unix(0, 0)))
+	}
+	for _, r := range plan.Discard {
+		fmt.Fprintf(&b, "discard IPReservation %s\n", r.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(plan.Pools)) {
 		printCounts(&b, name, plan.Pools[name])
 	}
+	w.carryOut(plan, func(k config.Key) bool { return !w.fail[k] })
+	clear(w.fail)
 	return b.String()
 }
 
-func (w *world) write(o Outcome) {
+// carryOut does what the plan says, as far as writes succeed.
+func (w *world) carryOut(plan *Plan, succeeds func(config.Key) bool) {
+	w.snap.Services = slices.Clone(w.snap.Services)
+	for _, o := range plan.Due {
+		if succeeds(o.Service.Key) {
+			w.write(o)
+		}
+	}
+	for _, r := range plan.Retain {
+		if !succeeds(r.Service) {
+			continue
+		}
+		name := "kept-" + r.Service.String()
+		w.delete("reserve", name)
+		w.snap.Reservations = append(w.snap.Reservations, &config.Reservation{
+			Name: name, Service: r.Service, Addresses: r.Addresses, ExpiresAt: r.Until, Retained: true,
+		})
+	}
+	for _, r := range plan.Discard {
+		if succeeds(r.Service) {
+			w.delete("reserve", r.Name)
+		}
+	}
+	w.expire()
+}
+
+func (w *world) write(o *Outcome) {
 	i := slices.IndexFunc(w.snap.Services, func(s *config.Service) bool { return s.Key == o.Service.Key })
 	s := *w.snap.Services[i]
 	s.Allocated = o.Allocated
@@ -196,7 +340,7 @@ func (w *world) write(o Outcome) {
 	w.snap.Services[i] = &s
 }
 
-func printOutcome(b *strings.Builder, o Outcome) {
+func printOutcome(b *strings.Builder, o *Outcome) {
 	what := joinAddrs(o.Addresses)
 	if o.Keep {
 		what = "keeps " + joinAddrs(o.Service.Ingress)
@@ -211,7 +355,11 @@ func printOutcome(b *strings.Builder, o Outcome) {
 	fmt.Fprintf(b, "%s: %s%s\n  %s: %s\n", o.Service.Key, what, changed, o.Allocated.Reason, o.Allocated.Message)
 	if o.Changed {
 		for _, e := range o.Events() {
-			fmt.Fprintf(b, "  event %s: %s\n", e.Reason, e.Message)
+			kind := "event"
+			if e.Warning {
+				kind = "warning"
+			}
+			fmt.Fprintf(b, "  %s %s: %s\n", kind, e.Reason, e.Message)
 		}
 	}
 }
@@ -224,6 +372,9 @@ func printCounts(b *strings.Builder, name string, s config.PoolStatus) {
 	}{{config.IPv4, s.IPv4}, {config.IPv6, s.IPv6}} {
 		if f.c.Total > 0 {
 			fmt.Fprintf(b, " %s %d of %d, %d available", f.family, f.c.Assigned, f.c.Total, f.c.Available)
+			if f.c.Reserved > 0 {
+				fmt.Fprintf(b, ", %d reserved", f.c.Reserved)
+			}
 		}
 	}
 	b.WriteString("\n")
@@ -231,16 +382,9 @@ func printCounts(b *strings.Builder, name string, s config.PoolStatus) {
 
 func parsePool(t testing.TB, f []string) *config.Pool {
 	t.Helper()
-	p := &config.Pool{Name: f[0], AutoAssign: true}
-	for _, word := range f[1:] {
-		if word == "manual" {
-			p.AutoAssign = false
-			continue
-		}
-		p.Ranges = append(p.Ranges, parseRange(t, word))
-	}
-	slices.SortFunc(p.Ranges, func(a, b config.Range) int { return a.From.Compare(b.From) })
-	return p
+	w := newWorld()
+	w.pool(t, f)
+	return w.snap.Pools[0]
 }
 
 func parseRange(t testing.TB, s string) config.Range {
