@@ -1,7 +1,6 @@
 package speaker
 
 import (
-	"io"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -67,7 +66,7 @@ func (w *world) speaker(node string) *Speaker {
 	return New(Options{
 		Node: node, Started: time.Now(), GossipPort: 7947,
 		Source: worldSource{w}, Links: worldLinks{w}, Gossip: worldGossip{w}, L2: worldL2{w}, BGP: worldBGP{w}, Reporter: worldReporter{w},
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log: slog.New(slog.DiscardHandler),
 	})
 }
 

@@ -58,7 +58,8 @@ func attrs(name string, index int, change func(*netlink.LinkAttrs)) netlink.Link
 }
 
 func flags(f uint32) func(*netlink.LinkAttrs) { return func(a *netlink.LinkAttrs) { a.RawFlags = f } }
-func master(i int) func(*netlink.LinkAttrs)   { return func(a *netlink.LinkAttrs) { a.MasterIndex = i } }
+
+func master(i int) func(*netlink.LinkAttrs) { return func(a *netlink.LinkAttrs) { a.MasterIndex = i } }
 
 func TestUsable(t *testing.T) {
 	links := []netlink.Link{

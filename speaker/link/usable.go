@@ -1,7 +1,6 @@
 package link
 
 import (
-	"net"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -82,7 +81,7 @@ func subnet(a netlink.Addr) (netip.Prefix, bool) {
 	}
 	addr, ok := netip.AddrFromSlice(a.IP)
 	addr = addr.Unmap()
-	bits, size := net.IPMask(a.Mask).Size()
+	bits, size := a.Mask.Size()
 	if !ok || addr.BitLen() != size || bits == size || addr.IsLinkLocalUnicast() || addr.IsLoopback() || addr.IsMulticast() {
 		return netip.Prefix{}, false
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -104,9 +105,9 @@ func (g *groups) request(group netip.Addr) *unix.IPv6Mreq {
 
 // room returns a socket with room for another membership.
 func (g *groups) room() (*shard, error) {
-	for i := len(g.all) - 1; i >= 0; i-- {
-		if g.all[i].members < perShard {
-			return g.all[i], nil
+	for _, s := range slices.Backward(g.all) {
+		if s.members < perShard {
+			return s, nil
 		}
 	}
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)

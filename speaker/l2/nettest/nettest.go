@@ -69,8 +69,7 @@ func rerun() (int, error) {
 		return 0, fmt.Errorf("no network namespace of our own: %w", err)
 	}
 	err := cmd.Wait()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if exit.ExitCode() < 0 {
 			return 2, nil // ended by a signal
 		}
