@@ -1,3 +1,6 @@
+// Package decide says what a node should be doing: which addresses it answers for on which interfaces (one speaker per address, agreed on
+// by election), which routes it tells which BGP peers, and why or why not. It is a function of values: no clock, no log, no sockets, and
+// speakers with equal facts come to the same result without asking each other.
 package decide
 
 import (

@@ -36,18 +36,26 @@ func (r scenario) facts() Facts {
 	}
 	for i := range 3 {
 		base := netip.AddrFrom4([4]byte{192, 0, byte(i), 100})
-		c.Pools = append(c.Pools, &config.Pool{Name: fmt.Sprintf("pool-%d", i),
-			Ranges: []config.Range{{From: base, To: netip.AddrFrom4([4]byte{192, 0, byte(i), 131})}}})
+		c.Pools = append(c.Pools, &config.Pool{
+			Name:   fmt.Sprintf("pool-%d", i),
+			Ranges: []config.Range{{From: base, To: netip.AddrFrom4([4]byte{192, 0, byte(i), 131})}},
+		})
 	}
 	for i := range r.IntN(4) {
-		c.L2Advertisements = append(c.L2Advertisements, &config.L2Advertisement{Name: fmt.Sprintf("l2-%d", i), Pools: r.some("pool", 3),
-			Nodes: r.some("node", nodes), Services: r.services(), Interfaces: [][]string{nil, {"eth*"}, {"eth1"}, {"eth0", "bond*"}}[r.IntN(4)]})
+		c.L2Advertisements = append(c.L2Advertisements, &config.L2Advertisement{
+			Name: fmt.Sprintf("l2-%d", i), Pools: r.some("pool", 3),
+			Nodes: r.some("node", nodes), Services: r.services(), Interfaces: [][]string{nil, {"eth*"}, {"eth1"}, {"eth0", "bond*"}}[r.IntN(4)],
+		})
 	}
 	for i := range r.IntN(3) {
-		c.Peers = append(c.Peers, &config.Peer{Name: fmt.Sprintf("peer-%d", i), Nodes: r.some("node", nodes),
-			Families: []config.Family{config.IPv4}})
-		c.BGPAdvertisements = append(c.BGPAdvertisements, &config.BGPAdvertisement{Name: fmt.Sprintf("bgp-%d", i), Pools: r.some("pool", 3),
-			Nodes: r.some("node", nodes), Services: r.services(), Peers: r.some("peer", 3)})
+		c.Peers = append(c.Peers, &config.Peer{
+			Name: fmt.Sprintf("peer-%d", i), Nodes: r.some("node", nodes),
+			Families: []config.Family{config.IPv4},
+		})
+		c.BGPAdvertisements = append(c.BGPAdvertisements, &config.BGPAdvertisement{
+			Name: fmt.Sprintf("bgp-%d", i), Pools: r.some("pool", 3),
+			Nodes: r.some("node", nodes), Services: r.services(), Peers: r.some("peer", 3),
+		})
 	}
 	for i := range r.IntN(40) {
 		c.Services = append(c.Services, r.service(i, nodes))
@@ -277,7 +285,8 @@ func plain(nodes, addresses int) Facts {
 		name := fmt.Sprintf("node-%03d", i)
 		c.Nodes = append(c.Nodes, &config.Node{Name: name})
 		f.Members = append(f.Members, Member{Node: name, Claims: map[netip.Addr]Claim{}, Interfaces: []config.Interface{
-			{Name: "eth0", Up: true, Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}})
+			{Name: "eth0", Up: true, Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+		}})
 	}
 	c.Pools = []*config.Pool{{Name: "pool", Ranges: []config.Range{{From: netip.MustParseAddr("10.1.0.0"), To: netip.MustParseAddr("10.2.255.255")}}}}
 	c.L2Advertisements = []*config.L2Advertisement{{Name: "l2", Pools: config.All[string](), Nodes: config.All[string](), Services: config.All[config.Key]()}}
@@ -296,9 +305,7 @@ func TestJoiningAndAddingMoveNothing(t *testing.T) {
 	f := settle(plain(5, 200))
 	before := owners(t, f)
 	more := plain(8, 300) // three more nodes, a hundred more Services
-	for i := range f.Members {
-		more.Members[i] = f.Members[i]
-	}
+	copy(more.Members, f.Members)
 	after := owners(t, more)
 	for a, owner := range before {
 		if after[a] != owner {

@@ -145,11 +145,15 @@ func parseLine(t *testing.T, f *Facts, words []string) {
 	case "pool":
 		c.Pools = append(c.Pools, &config.Pool{Name: words[1], Ranges: ranges(t, lists["addresses"])})
 	case "l2":
-		c.L2Advertisements = append(c.L2Advertisements, &config.L2Advertisement{Name: words[1], Pools: only(lists["pools"]),
-			Services: keys(lists["services"]), Nodes: only(lists["nodes"]), Interfaces: lists["interfaces"]})
+		c.L2Advertisements = append(c.L2Advertisements, &config.L2Advertisement{
+			Name: words[1], Pools: only(lists["pools"]),
+			Services: keys(lists["services"]), Nodes: only(lists["nodes"]), Interfaces: lists["interfaces"],
+		})
 	case "bgp":
-		c.BGPAdvertisements = append(c.BGPAdvertisements, &config.BGPAdvertisement{Name: words[1], Pools: only(lists["pools"]),
-			Services: keys(lists["services"]), Nodes: only(lists["nodes"]), Peers: only(lists["peers"])})
+		c.BGPAdvertisements = append(c.BGPAdvertisements, &config.BGPAdvertisement{
+			Name: words[1], Pools: only(lists["pools"]),
+			Services: keys(lists["services"]), Nodes: only(lists["nodes"]), Peers: only(lists["peers"]),
+		})
 	case "peer":
 		p := &config.Peer{Name: words[1], Nodes: only(lists["nodes"]), Families: []config.Family{config.IPv4}}
 		if slices.Contains(lists["families"], "ipv6") {
@@ -160,8 +164,10 @@ func parseLine(t *testing.T, f *Facts, words []string) {
 		c.Services = append(c.Services, service(t, words[1], lists, flags))
 	case "claim":
 		i := slices.IndexFunc(f.Members, func(m Member) bool { return m.Node == words[1] })
-		f.Members[i].Claims[netip.MustParseAddr(words[2])] = Claim{Counter: uint64(number(t, words[3])),
-			Majority: slices.Contains(flags, "majority"), Provisional: slices.Contains(flags, "provisional")}
+		f.Members[i].Claims[netip.MustParseAddr(words[2])] = Claim{
+			Counter:  uint64(number(t, words[3])),
+			Majority: slices.Contains(flags, "majority"), Provisional: slices.Contains(flags, "provisional"),
+		}
 	case "memory":
 		f.Claims[netip.MustParseAddr(words[1])] = uint64(number(t, words[2]))
 	case "heard":
