@@ -209,7 +209,7 @@ func (m *Member) create(ctx context.Context) *memberlist.Memberlist {
 		}
 		if text := m.explain(err); text != said {
 			said = text
-			m.opt.Log.Error(text, "error", err)
+			m.opt.Log.Error("gossip is not open", "why", text, "error", err)
 			m.mu.Lock()
 			m.open = true // alone, but there is a view: the rest can work
 			m.book.trouble, m.book.dirty = text, true
