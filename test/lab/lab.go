@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -258,8 +259,6 @@ func (l *Lab) images() kubelet.Resolver {
 	if l.programs.Herald != "" {
 		images["herald"] = kubelet.Image{Dir: l.imageDir("herald"), User: heraldUser}
 	}
-	for name, image := range l.o.Images {
-		images[name] = image
-	}
+	maps.Copy(images, l.o.Images)
 	return kubelet.Images(images)
 }

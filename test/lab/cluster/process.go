@@ -22,7 +22,6 @@ type process struct {
 	log      string
 	cmd      *exec.Cmd
 	done     chan struct{} // closed when it has ended and is reaped
-	err      error         // how it ended; valid once done is closed
 	stopping atomic.Bool
 }
 
@@ -41,7 +40,7 @@ func start(host Host, dir, name, binary string, args ...string) (*process, error
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
 	go func() {
-		p.err = p.cmd.Wait()
+		_ = p.cmd.Wait() // how it ended is in ProcessState
 		close(p.done)
 	}()
 	return p, nil
@@ -65,7 +64,7 @@ func (p *process) failure() error {
 	}
 	select {
 	case <-p.done:
-		return fmt.Errorf("%s ended by itself (%v); the end of %s:\n%s", p.name, p.err, p.log, tail(p.log, 15))
+		return fmt.Errorf("%s ended by itself (%s); the end of %s:\n%s", p.name, p.cmd.ProcessState, p.log, tail(p.log, 15))
 	default:
 		return nil
 	}

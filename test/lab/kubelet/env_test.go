@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 )
 
 func TestExpand(t *testing.T) {
@@ -86,7 +85,7 @@ func TestEnvironment(t *testing.T) {
 	c := &corev1.Container{
 		EnvFrom: []corev1.EnvFromSource{
 			{Prefix: "P_", ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "c"}}},
-			{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "none"}, Optional: ptr.To(true)}},
+			{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "none"}, Optional: new(true)}},
 		},
 		Env: []corev1.EnvVar{
 			{Name: "BASE", Value: "replaced"},
@@ -99,7 +98,7 @@ func TestEnvironment(t *testing.T) {
 				LocalObjectReference: corev1.LocalObjectReference{Name: "s"}, Key: "key",
 			}}},
 			{Name: "ABSENT", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{
-				LocalObjectReference: corev1.LocalObjectReference{Name: "c"}, Key: "THREE", Optional: ptr.To(true),
+				LocalObjectReference: corev1.LocalObjectReference{Name: "c"}, Key: "THREE", Optional: new(true),
 			}}},
 			{Name: "CPU", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.cpu"}}},
 		},

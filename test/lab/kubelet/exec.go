@@ -47,8 +47,7 @@ func execInContainer(orders []byte) error {
 		return err
 	}
 	err = runUntilTerm(cmd)
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		os.Exit(max(exit.ExitCode(), 1))
 	}
 	if err != nil {
@@ -88,8 +87,11 @@ func joinContainer(pid int) error {
 		name string
 		flag int
 	}{
-		{"ipc", unix.CLONE_NEWIPC}, {"uts", unix.CLONE_NEWUTS}, {"net", unix.CLONE_NEWNET},
-		{"pid", unix.CLONE_NEWPID}, {"mnt", unix.CLONE_NEWNS},
+		{"ipc", unix.CLONE_NEWIPC},
+		{"uts", unix.CLONE_NEWUTS},
+		{"net", unix.CLONE_NEWNET},
+		{"pid", unix.CLONE_NEWPID},
+		{"mnt", unix.CLONE_NEWNS},
 	}
 	// Opened first: once the mount namespace is another one, so is /proc.
 	files := make([]*os.File, len(kinds))

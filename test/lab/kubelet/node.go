@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 )
 
 // A node says that it lives by renewing its Lease. It says how it is at the same time, which a real one does less often.
@@ -65,9 +64,9 @@ func (k *Kubelet) renewLease(ctx context.Context) error {
 	leases := k.client.CoordinationV1().Leases(corev1.NamespaceNodeLease)
 	lease, err := leases.Get(ctx, k.o.Node, metav1.GetOptions{})
 	spec := coordinationv1.LeaseSpec{
-		HolderIdentity:       ptr.To(k.o.Node),
-		LeaseDurationSeconds: ptr.To(int32(leaseDuration.Seconds())),
-		RenewTime:            ptr.To(metav1.NowMicro()),
+		HolderIdentity:       new(k.o.Node),
+		LeaseDurationSeconds: new(int32(leaseDuration.Seconds())),
+		RenewTime:            new(metav1.NowMicro()),
 	}
 	if apierrors.IsNotFound(err) {
 		lease = &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: k.o.Node}, Spec: spec}

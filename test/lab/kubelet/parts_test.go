@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/utils/ptr"
 )
 
 func TestImages(t *testing.T) {
@@ -57,7 +56,7 @@ func TestCapabilities(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	all, err := capabilities(&corev1.SecurityContext{Privileged: ptr.To(true)})
+	all, err := capabilities(&corev1.SecurityContext{Privileged: new(true)})
 	if err != nil || len(all) != len(capabilityNames()) {
 		t.Errorf("privileged: %v, %v; want all of them", all, err)
 	}
@@ -68,18 +67,18 @@ func TestCapabilities(t *testing.T) {
 
 func TestProcessOf(t *testing.T) {
 	pod := &corev1.Pod{Spec: corev1.PodSpec{SecurityContext: &corev1.PodSecurityContext{
-		RunAsUser: ptr.To(int64(10)), RunAsGroup: ptr.To(int64(11)), FSGroup: ptr.To(int64(12)), SupplementalGroups: []int64{13},
-		RunAsNonRoot: ptr.To(true),
+		RunAsUser: new(int64(10)), RunAsGroup: new(int64(11)), FSGroup: new(int64(12)), SupplementalGroups: []int64{13},
+		RunAsNonRoot: new(true),
 	}}}
 	p, err := processOf(pod, &corev1.Container{}, Image{User: 1})
 	if err != nil || p.User != 10 || p.Group != 11 || !cmp.Equal(p.Groups, []int{13, 12}) || p.NoNewPrivileges {
 		t.Errorf("of the Pod: %+v, %v", p, err)
 	}
-	own := &corev1.Container{SecurityContext: &corev1.SecurityContext{RunAsUser: ptr.To(int64(0)), AllowPrivilegeEscalation: ptr.To(false)}}
+	own := &corev1.Container{SecurityContext: &corev1.SecurityContext{RunAsUser: new(int64(0)), AllowPrivilegeEscalation: new(false)}}
 	if p, err = processOf(pod, own, Image{}); err == nil {
 		t.Errorf("root in spite of runAsNonRoot: %+v", p)
 	}
-	own.SecurityContext.RunAsNonRoot = ptr.To(false)
+	own.SecurityContext.RunAsNonRoot = new(false)
 	if p, err = processOf(pod, own, Image{}); err != nil || p.User != 0 || !p.NoNewPrivileges {
 		t.Errorf("of the container: %+v, %v", p, err)
 	}

@@ -29,11 +29,14 @@ func newPodNetwork(network *netlab.Network, node *netlab.Host, ranges []netip.Pr
 	return &podNetwork{network: network, node: node, ranges: ranges, used: map[netip.Addr]bool{}, next: map[netip.Prefix]netip.Addr{}}
 }
 
-// The node's end of each cable has these addresses; a Pod's routes lead there.
-var (
-	podGateway4 = netip.MustParseAddr("169.254.1.1")
-	podGateway6 = netip.MustParseAddr("fe80::1")
-)
+// podGateway returns the address that the node's end of each cable has in the family of the Pod's address, where the Pod's routes lead,
+// and how long a prefix holds the one address of a Pod.
+func podGateway(pod netip.Addr) (gateway netip.Addr, bits int) {
+	if pod.Is6() {
+		return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: 1}), 128 // fe80::1
+	}
+	return netip.AddrFrom4([4]byte{169, 254, 1, 1}), 32
+}
 
 // sandbox is a Pod's place in the network.
 type sandbox struct {
@@ -80,10 +83,7 @@ func (n *podNetwork) connect(s *sandbox, nodeEnd string) error {
 		return err
 	}
 	for _, a := range s.addrs {
-		gateway, bits := podGateway4, 32
-		if a.Is6() {
-			gateway, bits = podGateway6, 128
-		}
+		gateway, bits := podGateway(a)
 		steps := []func() error{
 			func() error { return n.node.AddAddr(nodeEnd, netip.PrefixFrom(gateway, gatewayBits(a))) },
 			func() error { return s.host.AddAddr("eth0", netip.PrefixFrom(a, bits)) },

@@ -86,15 +86,16 @@ func (w *worker) baseEnvironment() []corev1.EnvVar {
 
 // generatedFiles returns what a container engine puts into /etc.
 func (w *worker) generatedFiles() map[string]string {
-	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost\n"
+	var hosts strings.Builder
+	hosts.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost\n")
 	for _, ip := range w.at().podIPs {
-		hosts += ip + "\t" + w.hostname() + "\n"
+		fmt.Fprintf(&hosts, "%s\t%s\n", ip, w.hostname())
 	}
 	for _, alias := range w.pod.Spec.HostAliases {
-		hosts += alias.IP + "\t" + strings.Join(alias.Hostnames, " ") + "\n"
+		fmt.Fprintf(&hosts, "%s\t%s\n", alias.IP, strings.Join(alias.Hostnames, " "))
 	}
 	return map[string]string{
-		"/etc/hosts":         hosts,
+		"/etc/hosts":         hosts.String(),
 		"/etc/hostname":      w.hostname() + "\n",
 		"/etc/resolv.conf":   "",
 		"/etc/nsswitch.conf": "hosts: files\n",

@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"context"
+	"maps"
 	"path/filepath"
 	"time"
 
@@ -50,9 +51,7 @@ func (s apiSources) configMap(name string) (map[string][]byte, error) {
 	for key, value := range o.Data {
 		data[key] = []byte(value)
 	}
-	for key, value := range o.BinaryData {
-		data[key] = value
-	}
+	maps.Copy(data, o.BinaryData)
 	return data, nil
 }
 

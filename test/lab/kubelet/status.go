@@ -52,7 +52,7 @@ func statusOf(pod *corev1.Pod, v view, now time.Time) corev1.PodStatus {
 	}
 	status.InitContainerStatuses = containerStatuses(v.init)
 	status.ContainerStatuses = containerStatuses(v.containers)
-	status.Phase = phaseOf(pod, v)
+	status.Phase = phaseOf(v)
 	setConditions(pod, &status, v, metav1.NewTime(now))
 	return status
 }
@@ -96,7 +96,7 @@ func (c containerView) finished() bool {
 }
 func (c containerView) succeeded() bool { return c.finished() && c.terminated.ExitCode == 0 }
 
-func phaseOf(pod *corev1.Pod, v view) corev1.PodPhase {
+func phaseOf(v view) corev1.PodPhase {
 	for _, c := range v.init {
 		switch {
 		case c.finished() && !c.succeeded():

@@ -87,8 +87,11 @@ func TestStatusTimes(t *testing.T) {
 		view    containerView
 		want    string
 	}{
-		{10, waiting(""), "False10"}, {20, running(false), "False10"}, {30, running(true), "True30"},
-		{40, running(true), "True30"}, {50, crashed(), "False50"},
+		{10, waiting(""), "False10"},
+		{20, running(false), "False10"},
+		{30, running(true), "True30"},
+		{40, running(true), "True30"},
+		{50, crashed(), "False50"},
 	} {
 		if got := ready(at(step.seconds, step.view)); got != step.want {
 			t.Errorf("after %d s Ready is %s, want %s", step.seconds, got, step.want)

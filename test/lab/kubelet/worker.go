@@ -80,13 +80,11 @@ func (w *worker) tell(u update) {
 	w.latest <- u
 }
 
-// post has the owner call f. It reports whether the owner still lives.
-func (w *worker) post(f func()) bool {
+// post has the owner call f, unless the owner has ended.
+func (w *worker) post(f func()) {
 	select {
 	case w.events <- f:
-		return true
 	case <-w.done:
-		return false
 	}
 }
 

@@ -55,8 +55,8 @@ func isExecutable(path string) bool {
 	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
 }
 
-// frrConfig is the whole configuration; one file serves zebra and bgpd.
-var frrConfig = template.Must(template.New("frr.conf").Parse(`hostname {{.Host.Name}}
+// frrConfig is the template of the whole configuration; one file serves zebra and bgpd.
+const frrConfig = `hostname {{.Host.Name}}
 log stdout informational
 !
 router bgp {{.ASN}}
@@ -83,16 +83,20 @@ router bgp {{.ASN}}
 {{- end}}
 exit
 !
-`))
+`
 
 // renderFRR is FRR's configuration for c.
 func renderFRR(c Config) ([]byte, error) {
 	if strings.ContainsAny(c.Password, " \t\n") {
 		return nil, errors.New("router: FRR takes no password with blanks in it")
 	}
+	text, err := template.New("frr.conf").Parse(frrConfig)
+	if err != nil {
+		return nil, fmt.Errorf("router: %w", err)
+	}
 	hold := int(c.holdTime() / time.Second)
 	var b bytes.Buffer
-	err := frrConfig.Execute(&b, struct {
+	err = text.Execute(&b, struct {
 		Config
 		Hold, Keepalive int
 		Families        []string
@@ -113,7 +117,6 @@ type daemon struct {
 	cmd  *exec.Cmd
 	log  *os.File
 	done chan struct{} // closed when it ended
-	err  error         // valid then
 }
 
 func startFRR(ctx context.Context, c Config) (_ Router, err error) {
@@ -190,7 +193,7 @@ func (f *frr) startDaemon(name, conf string) error {
 	f.daemons = append(f.daemons, d)
 	go func() { // joined in stop
 		defer close(d.done)
-		d.err = cmd.Wait()
+		_ = cmd.Wait() // how it ended is in ProcessState
 	}()
 	return nil
 }
@@ -211,7 +214,7 @@ func (f *frr) waitReady(ctx context.Context, name string) error {
 		}
 		select {
 		case <-d.done:
-			return fmt.Errorf("router: %s ended (%v): see %s", name, d.err, d.log.Name())
+			return fmt.Errorf("router: %s ended (%s): see %s", name, d.cmd.ProcessState, d.log.Name())
 		case <-ctx.Done():
 			return fmt.Errorf("router: %s does not answer: %w: see %s", name, err, d.log.Name())
 		case <-tick.C:

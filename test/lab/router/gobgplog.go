@@ -21,7 +21,7 @@ func (l gobgpLog) write(level slog.Level, msg string, fields gobgplog.Fields) {
 	for _, k := range slices.Sorted(maps.Keys(fields)) {
 		attrs = append(attrs, slog.Any(k, fields[k]))
 	}
-	l.log.LogAttrs(context.Background(), level, msg, attrs...)
+	l.log.LogAttrs(context.Background(), level, msg, attrs...) //nolint:sloglint // what GoBGP says is passed on as it is
 }
 
 func (l gobgpLog) Panic(msg string, fields gobgplog.Fields) {
@@ -36,7 +36,8 @@ func (l gobgpLog) Fatal(msg string, fields gobgplog.Fields) {
 
 func (l gobgpLog) Error(msg string, fields gobgplog.Fields) { l.write(slog.LevelError, msg, fields) }
 func (l gobgpLog) Warn(msg string, fields gobgplog.Fields)  { l.write(slog.LevelWarn, msg, fields) }
-func (l gobgpLog) Info(msg string, fields gobgplog.Fields)  { l.write(slog.LevelDebug, msg, fields) }
+func (l gobgpLog) Info(msg string, fields gobgplog.Fields) { l.write(slog.LevelDebug, msg, fields) }
+
 func (l gobgpLog) Debug(msg string, fields gobgplog.Fields) { l.write(slog.LevelDebug-4, msg, fields) }
 
 // SetLevel does nothing: the handler of the logger decides.

@@ -41,8 +41,7 @@ const usage = `usage: herald-lab COMMAND
 func main() {
 	kubelet.Shim() // containers start as this program
 	if err := run(os.Args[1:]); err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			os.Exit(exit.ExitCode())
 		}
 		fmt.Fprintln(os.Stderr, "herald-lab:", err)
