@@ -189,11 +189,15 @@ func TestEnterForwardsSignals(t *testing.T) {
 
 func TestInsideDiesWithOuter(t *testing.T) {
 	cmd := outside(t, "forever")
-	out, err := cmd.StdoutPipe()
+	out, in, err := os.Pipe() // our own: Wait would close one of cmd's
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	defer out.Close()
+	cmd.Stdout = in
+	err = cmd.Start()
+	in.Close()
+	if err != nil {
 		t.Fatal(err)
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
@@ -215,7 +219,10 @@ func TestInsideDiesWithOuter(t *testing.T) {
 	closed := make(chan error, 1)
 	go func() { _, err := io.Copy(io.Discard, out); closed <- err }()
 	select {
-	case <-closed:
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
 	case <-time.After(20 * time.Second):
 		t.Error("processes inside outlive the outer one")
 	}

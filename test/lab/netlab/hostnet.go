@@ -25,8 +25,10 @@ func (h *Host) Sysctl(key, value string) error {
 
 // EnableForwarding makes the host forward packets of both families, and spread flows over equal next hops by address and port.
 func (h *Host) EnableForwarding() error {
-	for _, key := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv6.conf.default.forwarding",
-		"net.ipv4.fib_multipath_hash_policy", "net.ipv6.fib_multipath_hash_policy"} {
+	for _, key := range []string{
+		"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv6.conf.default.forwarding",
+		"net.ipv4.fib_multipath_hash_policy", "net.ipv6.fib_multipath_hash_policy",
+	} {
 		if err := h.Sysctl(key, "1"); err != nil {
 			return err
 		}

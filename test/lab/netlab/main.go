@@ -26,7 +26,8 @@ func Main(m interface{ Run() int }) {
 func Need(t interface {
 	Helper()
 	Skip(args ...any)
-}) {
+},
+) {
 	t.Helper()
 	if !Inside() {
 		t.Skip(errNamespaces)
