@@ -149,7 +149,7 @@ type Pool struct {
 	// Only the Services that list a scoped pool as Admitted may have its addresses, also on request.
 	Scoped   bool
 	Priority int    // of a scoped pool: lower first, 0 last
-	Admits   string // of a scoped pool, for people: "only namespaces matching team=infra"
+	Admits   string // of a scoped pool, for people, after "admits only": "namespaces matching team=infra"
 
 	NamespaceQuota int           // most addresses of each family that the Services of one namespace may hold; 0 = no limit
 	RetainFor      time.Duration // how long addresses of a Service that goes are kept for one of the same name; 0 = not at all

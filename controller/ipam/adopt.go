@@ -100,7 +100,7 @@ func (p *pool) admits(s *config.Service) bool {
 	return !p.Scoped || slices.Contains(s.Admitted, p.Name)
 }
 
-func (p *pool) admitsText() string { return "admits " + p.Admits }
+func (p *pool) admitsText() string { return "admits only " + p.Admits }
 
 // remember lets stand what the last plan gave and no status shows: the write is on its way, or somebody else took it out.
 func (p *Planner) remember() {

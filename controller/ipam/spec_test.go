@@ -187,7 +187,7 @@ func (w *world) pool(t testing.TB, f []string) {
 		case "priority":
 			p.Priority = number(t, value)
 		case "for":
-			p.Scoped, p.Admits = true, "only namespaces "+value
+			p.Scoped, p.Admits = true, "namespaces "+value
 			w.allowed[p.Name] = strings.Split(value, ",")
 		case "retain":
 			d, err := time.ParseDuration(value)
