@@ -94,7 +94,11 @@ test: packages ## All of check, then the suites in the laboratory
 .PHONY: bench
 bench: ## Benchmarks of the pure rooms, and of the whole in the laboratory
 	$(GO) test -run '^$$' -bench . -benchmem ./config/... ./controller/... ./speaker/...
-	@if [ -n "$$($(GO) list ./test/bench/... 2>/dev/null)" ]; then $(GO) test -count=1 -timeout 40m -v ./test/bench/...; fi
+	@if [ -n "$$($(GO) list ./test/bench/... 2>/dev/null)" ]; then $(GO) test -p 1 -count=1 -timeout 60m -v ./test/bench/...; fi
+
+.PHONY: bench-assign
+bench-assign: ## How quickly addresses are assigned, with 5,000 and 10,000 Services (HERALD_BENCH_SERVICES=1000 for another number)
+	$(GO) test -count=1 -timeout 60m -v ./test/bench/assign
 
 .PHONY: clean
 clean: ## Remove what make build has made

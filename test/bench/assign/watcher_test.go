@@ -12,9 +12,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
-	watchtools "k8s.io/client-go/tools/watch"
 )
 
 // watcher sees every version of every Service, as the API server tells it.
@@ -46,25 +46,23 @@ const (
 func (s *stage) watch() *watcher {
 	s.t.Helper()
 	w := &watcher{s: s, services: make(map[string]*sighting), changed: make(chan struct{})}
-	list, err := s.load.CoreV1().Services(metav1.NamespaceDefault).List(s.ctx, metav1.ListOptions{})
-	s.must(err)
-	for i := range list.Items {
-		w.services[list.Items[i].Name] = &sighting{object: &list.Items[i]}
-	}
-	ctx, cancel := context.WithCancel(s.ctx)
-	events, err := watchtools.NewRetryWatcherWithContext(ctx, list.ResourceVersion, &cache.ListWatch{
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return s.load.CoreV1().Services(metav1.NamespaceDefault).Watch(ctx, o)
+	services := s.load.CoreV1().Services(metav1.NamespaceDefault)
+	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+		ObjectType: &corev1.Service{},
+		ListerWatcher: &cache.ListWatch{
+			ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return services.List(ctx, o) },
+			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+				return services.Watch(ctx, o)
+			},
+		},
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(o any) { w.take(o, time.Now()) },
+			UpdateFunc: func(_, o any) { w.take(o, time.Now()) },
+			DeleteFunc: func(o any) { w.forget(o, time.Now()) },
 		},
 	})
-	s.must(err)
-	w.done.Go(func() {
-		for e := range events.ResultChan() {
-			if o, ok := e.Object.(*corev1.Service); ok {
-				w.take(e.Type, o, time.Now())
-			}
-		}
-	})
+	ctx, cancel := context.WithCancel(s.ctx)
+	w.done.Go(func() { informer.RunWithContext(ctx) })
 	s.t.Cleanup(func() {
 		cancel()
 		w.done.Wait()
@@ -72,16 +70,32 @@ func (s *stage) watch() *watcher {
 	return w
 }
 
-func (w *watcher) take(kind watch.EventType, o *corev1.Service, now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// note tells those who wait that something was seen. The lock is held.
+func (w *watcher) note(now time.Time) {
 	w.last = now
 	close(w.changed)
 	w.changed = make(chan struct{})
-	if kind == watch.Deleted {
-		delete(w.services, o.Name)
+}
+
+func (w *watcher) forget(object any, now time.Time) {
+	key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(object)
+	if err != nil {
+		panic(err) // the informer gives nothing else
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.services, strings.TrimPrefix(key, metav1.NamespaceDefault+"/"))
+	w.note(now)
+}
+
+func (w *watcher) take(object any, now time.Time) {
+	o, ok := object.(*corev1.Service)
+	if !ok {
 		return
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note(now)
 	seen := w.services[o.Name]
 	if seen == nil || seen.object.UID != o.UID {
 		w.services[o.Name] = &sighting{object: o}
