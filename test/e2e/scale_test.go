@@ -87,14 +87,51 @@ func TestLeaderKilled(t *testing.T) {
 	s.must(f.Check(manyPrefix))
 }
 
-// kill ends the process of a Pod of the installation, wherever it runs, without warning.
-func (s *stage) kill(pod string) {
+// TestLeaderFrozen freezes the leading controller, until the other has taken over, and thaws it in the middle of its work: for a moment both
+// believe that they lead, and still no address is given twice.
+func TestLeaderFrozen(t *testing.T) {
+	const n = 100
+	s := on(t)
+	leader, err := s.Controller(t.Context())
+	s.must(err)
+	f := s.flood("frozen")
+	s.signalPod(leader, unix.SIGSTOP)
+	t.Cleanup(func() { s.signalPod(leader, unix.SIGCONT) })
+	began := time.Now()
+	created, err := f.Create(t.Context(), n, 4, scene.FromPool("many"))
+	s.must(err)
+	s.eventually("another to lead", func(ctx context.Context) error {
+		now, err := s.Controller(ctx)
+		if err == nil && now == leader {
+			err = errors.New("it is still the old one")
+		}
+		return err
+	})
+	t.Logf("another controller led after %s", time.Since(began).Round(time.Millisecond))
+	s.signalPod(leader, unix.SIGCONT)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	last, err := f.Wait(ctx, n)
+	s.must(err)
+	t.Logf("the last address was given %s after the last Service's creation", last.Sub(created).Round(time.Millisecond))
+	time.Sleep(quiet)
+	s.must(f.Check(manyPrefix))
+}
+
+// signalPod sends a signal to the process of a Pod of the installation, wherever it runs.
+func (s *stage) signalPod(pod string, signal unix.Signal) {
 	s.t.Helper()
 	for _, n := range s.Nodes {
 		if _, err := n.Kubelet().Find(s.Namespace, pod, ""); err == nil {
-			s.must(n.Kubelet().Signal(s.Namespace, pod, "", unix.SIGKILL))
+			s.must(n.Kubelet().Signal(s.Namespace, pod, "", signal))
 			return
 		}
 	}
 	s.t.Fatalf("no node runs %s/%s", s.Namespace, pod)
+}
+
+// kill ends the process of a Pod of the installation without warning.
+func (s *stage) kill(pod string) {
+	s.t.Helper()
+	s.signalPod(pod, unix.SIGKILL)
 }
