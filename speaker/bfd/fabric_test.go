@@ -52,10 +52,10 @@ func (f *fabric) setCut(a, b string, cut bool) {
 // node is the view that one node has of a fabric.
 type node struct {
 	*fabric
-	name      string
-	addrs     []netip.Addr
-	neighbors map[netip.Addr]string // which node has an address
-	failDial  error
+	name       string
+	addrs      []netip.Addr
+	neighbours map[netip.Addr]string // which node has an address
+	failDial   error
 }
 
 func (n *node) Listen(p Port) (Listener, error) {
@@ -161,7 +161,7 @@ func (s *fakeSender) Send(b []byte) error {
 		return nil
 	}
 	d := Datagram{From: s.local, To: s.e.Peer, Interface: 1, TTL: s.ttl, Payload: slices.Clone(b)}
-	l := s.ports[socket{s.neighbors[s.e.Peer], s.e.Port()}]
+	l := s.ports[socket{s.neighbours[s.e.Peer], s.e.Port()}]
 	if l == nil {
 		return ErrRefused
 	}
@@ -229,7 +229,7 @@ func newScene(t *testing.T) *scene {
 		for _, a := range addrs {
 			where[a] = name
 		}
-		n := &node{fabric: s.fabric, name: name, addrs: addrs, neighbors: where}
+		n := &node{fabric: s.fabric, name: name, addrs: addrs, neighbours: where}
 		r := &runner{Runner: New(Options{Network: n, Log: slog.New(slog.DiscardHandler)}), node: n}
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)

@@ -42,7 +42,7 @@ type Actions struct {
 //
 // The diagnostic stays while a session comes up again, so that the neighbour can read it, and is cleared when it is up.
 func Step(s State, e Event) (State, Actions) {
-	if int(s) >= len(table()) || int(e) >= events {
+	if s > Up || int(e) >= events {
 		panic(fmt.Sprintf("bfd: %s and %s: no such pair", s, e))
 	}
 	o := table()[s][e]

@@ -42,8 +42,10 @@ func startDaemon(t testing.TB, c *cable, dir, path string, args ...string) *daem
 			return
 		}
 		killed = true
-		cmd.Process.Kill()
-		cmd.Wait() // it was killed: nothing to learn
+		if err := cmd.Process.Kill(); err != nil {
+			t.Errorf("kill %s: %v", path, err)
+		}
+		_ = cmd.Wait() // it was killed: nothing to learn
 	}
 	t.Cleanup(func() {
 		d.kill()
@@ -84,7 +86,7 @@ func startFRR(t testing.TB, c *cable, conf string) frr {
 	must(t, err)
 	uid, _ := strconv.Atoi(account.Uid)
 	gid, _ := strconv.Atoi(account.Gid)
-	dir, err := os.MkdirTemp("", "herald-bfd") // t.TempDir is closed to FRR's user
+	dir, err := os.MkdirTemp("", "herald-bfd") //nolint:usetesting // t.TempDir is closed to FRR's user
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	file := filepath.Join(dir, "bfdd.conf")

@@ -174,12 +174,10 @@ func control(raw syscall.RawConn, f func(fd int) error) error {
 
 // cause strips what net puts around an error: addresses and ports that change with every try would look like news.
 func cause(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err
 	}
-	var call *os.SyscallError
-	if errors.As(err, &call) {
+	if call, ok := errors.AsType[*os.SyscallError](err); ok {
 		err = call.Err
 	}
 	return err
