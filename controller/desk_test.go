@@ -138,8 +138,10 @@ func TestBackoff(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	m := NewMetrics()
 	svc := service("web")
-	in := &config.Snapshot{Services: []*config.Service{&svc}, Pools: []*config.Pool{pool("a", "192.0.2.0", "192.0.2.1")},
-		Problems: []config.Problem{{Ref: config.Ref{Kind: "BGPPeer", Name: "x"}}}}
+	in := &config.Snapshot{
+		Services: []*config.Service{&svc}, Pools: []*config.Pool{pool("a", "192.0.2.0", "192.0.2.1")},
+		Problems: []config.Problem{{Ref: config.Ref{Kind: "BGPPeer", Name: "x"}}},
+	}
 	svc.Families = []config.Family{config.IPv4}
 	plan := ipam.Compute(in, time.Now())
 	m.publish(in, plan)

@@ -103,27 +103,20 @@ func (t *term) differences(due []*ipam.Outcome, now time.Time) (put []*task, dro
 	was := t.due
 	t.due = due
 	for len(was) > 0 || len(due) > 0 {
-		order := 0
-		switch {
-		case len(was) == 0:
-			order = 1
-		case len(due) == 0:
-			order = -1
-		case was[0] != due[0]:
-			order = was[0].Compare(due[0])
-		default:
+		order := compareHeads(was, due)
+		if order == 0 && was[0] == due[0] {
 			was, due = was[1:], due[1:]
 			continue
-		}
-		if order >= 0 {
-			put = append(put, t.task(due[0], now))
-			due = due[1:]
 		}
 		if order < 0 {
 			gone = append(gone, was[0])
 		}
 		if order <= 0 {
 			was = was[1:]
+		}
+		if order >= 0 {
+			put = append(put, t.task(due[0], now))
+			due = due[1:]
 		}
 	}
 	kept := make(map[config.Key]bool, len(put))
@@ -137,6 +130,19 @@ func (t *term) differences(due []*ipam.Outcome, now time.Time) (put []*task, dro
 		}
 	}
 	return put, drop
+}
+
+// compareHeads says which of two sorted lists goes on with the outcome that comes first.
+func compareHeads(a, b []*ipam.Outcome) int {
+	switch {
+	case len(a) == 0:
+		return 1
+	case len(b) == 0:
+		return -1
+	case a[0] == b[0]:
+		return 0
+	}
+	return a[0].Compare(b[0])
 }
 
 func (t *term) task(o *ipam.Outcome, now time.Time) *task {

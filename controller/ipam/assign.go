@@ -181,7 +181,10 @@ func (p *Planner) candidates(c *claim) func(yield func(*pool) bool) {
 			return
 		}
 		for _, in := range p.pools {
-			if !(in.Scoped && slices.Contains(c.svc.Admitted, in.Name)) && !yield(in) {
+			if in.Scoped && slices.Contains(c.svc.Admitted, in.Name) {
+				continue
+			}
+			if !yield(in) {
 				return
 			}
 		}

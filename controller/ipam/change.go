@@ -66,52 +66,26 @@ func sameNode(a, b *config.Node) bool {
 func (p *Planner) compareServices(services []*config.Service) {
 	old, outs := p.services, p.outcomes
 	var moved []*Outcome // the outcomes in their new places, once places differ
-	i, j := 0, 0
-	part := func() {
-		if moved == nil {
+	for i, j := 0, 0; i < len(old) || j < len(services); {
+		order := compareHeads(old[i:], services[j:])
+		if order != 0 && moved == nil {
 			moved = append(make([]*Outcome, 0, len(services)), outs[:i]...)
 		}
-	}
-	for i < len(old) || j < len(services) {
-		if i < len(old) && j < len(services) && old[i] == services[j] {
-			if moved != nil {
-				moved = append(moved, outs[i])
-			}
-			i, j = i+1, j+1
-			continue
-		}
-		order := 0
 		switch {
-		case i == len(old):
-			order = 1
-		case j == len(services):
-			order = -1
-		default:
-			order = old[i].Key.Compare(services[j].Key)
-		}
-		if order < 0 {
-			part()
+		case order < 0:
 			p.removeService(old[i])
 			i++
 			continue
-		}
-		if order > 0 {
-			part()
+		case order > 0:
 			p.addService(services[j])
 			moved = append(moved, nil)
 			j++
 			continue
+		case old[i] != services[j]:
+			p.changeService(old[i], services[j])
 		}
 		if moved != nil {
 			moved = append(moved, outs[i])
-		}
-		if old[i].UID != services[j].UID {
-			p.removeService(old[i])
-			p.addService(services[j])
-		} else if c := p.claims[old[i].Key]; alike(old[i], services[j]) {
-			p.refresh(c, services[j])
-		} else {
-			p.soil(c, services[j])
 		}
 		i, j = i+1, j+1
 	}
@@ -121,6 +95,33 @@ func (p *Planner) compareServices(services []*config.Service) {
 	}
 	for _, c := range p.change.refreshed {
 		p.publish(c, c.outcome)
+	}
+}
+
+// compareHeads says which of two sorted lists goes on with the lower key.
+func compareHeads(a, b []*config.Service) int {
+	switch {
+	case len(a) == 0:
+		return 1
+	case len(b) == 0:
+		return -1
+	case a[0] == b[0]:
+		return 0
+	}
+	return a[0].Key.Compare(b[0].Key)
+}
+
+// changeService takes in another version of a Service, or another Service of the same name.
+func (p *Planner) changeService(old, s *config.Service) {
+	c := p.claims[s.Key]
+	switch {
+	case old.UID != s.UID:
+		p.removeService(old)
+		p.addService(s)
+	case alike(old, s):
+		p.refresh(c, s)
+	default:
+		p.soil(c, s)
 	}
 }
 

@@ -147,17 +147,16 @@ func (q *queue) first() (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// remove takes an address out, and reports whether it was in.
-func (q *queue) remove(a netip.Addr) bool {
+// remove takes an address out, if it is in.
+func (q *queue) remove(a netip.Addr) {
 	if _, ok := q.seqs[a]; !ok {
-		return false
+		return
 	}
 	delete(q.seqs, a)
 	if dead := len(q.order) - len(q.seqs); dead > 64 && dead > len(q.order)/2 {
 		q.order = slices.DeleteFunc(q.order, func(t ticket) bool { return q.seqs[t.addr] != t.seq })
 		q.head = 0
 	}
-	return true
 }
 
 // all lists the tickets in order.

@@ -24,7 +24,7 @@ type slot struct {
 // booking is a reservation in force.
 type booking struct {
 	service config.Key
-	name    string // of the IPReservation; "" while it is being made
+	name    string // of the IPReservation that a user made; "" when Herald keeps the address
 }
 
 // class says what an address of a pool counts as.
@@ -78,7 +78,7 @@ func (p *Planner) hold(c *claim, a netip.Addr) *slot {
 	p.touch(s)
 	f := familyIndex(config.FamilyOf(a))
 	c.have[f] = held{a, s.pool}
-	if q := p.quota(c, s); q != nil && !s.heldIn(c.svc.Namespace) {
+	if q := p.quota(s); q != nil && !s.heldIn(c.svc.Namespace) {
 		q[c.svc.Namespace]++
 		p.change.counted[f] = true
 	}
@@ -100,7 +100,7 @@ func (p *Planner) unhold(c *claim, family int) {
 	p.touch(s)
 	c.have[family] = held{}
 	s.holders = slices.DeleteFunc(s.holders, func(o *claim) bool { return o == c })
-	if q := p.quota(c, s); q != nil && !s.heldIn(c.svc.Namespace) {
+	if q := p.quota(s); q != nil && !s.heldIn(c.svc.Namespace) {
 		if q[c.svc.Namespace]--; q[c.svc.Namespace] == 0 {
 			delete(q, c.svc.Namespace)
 		}
@@ -125,7 +125,7 @@ func (p *Planner) leave(c *claim, a netip.Addr) {
 }
 
 // quota returns the counts by namespace that an address counts in; nil where there is no limit.
-func (p *Planner) quota(c *claim, s *slot) map[string]int {
+func (p *Planner) quota(s *slot) map[string]int {
 	if s.pool == nil || s.pool.NamespaceQuota == 0 {
 		return nil
 	}

@@ -262,7 +262,7 @@ func (m *model) reserve() {
 	for _, was := range m.wentAway() {
 		r := Retention{Service: was.svc.Key}
 		for _, a := range slices.SortedFunc(slices.Values(was.held), netip.Addr.Compare) {
-			if p := m.poolOf(a); p != nil && p.RetainFor > 0 && m.givable(a) && slices.Contains(was.svc.Ingress, a) && !m.keptByOther(a, was.svc.Key) {
+			if p := m.poolOf(a); p != nil && p.RetainFor > 0 && m.givable(a) && !m.keptByOther(a, was.svc.Key) {
 				r.Addresses = append(r.Addresses, a)
 				r.Until = time.Unix(0, max(r.Until.UnixNano(), m.now.Add(p.RetainFor).UnixNano()))
 			}
@@ -331,8 +331,8 @@ func (m *model) free() {
 		}
 	}
 	count := map[string]int{} // of each pool and family only the last few are remembered
-	for i := len(m.freed) - 1; i >= 0; i-- {
-		key := m.poolOf(m.freed[i]).Name + config.FamilyOf(m.freed[i]).String()
+	for i, a := range slices.Backward(slices.Clone(m.freed)) {
+		key := m.poolOf(a).Name + config.FamilyOf(a).String()
 		if count[key]++; count[key] > m.limit {
 			m.freed = slices.Delete(m.freed, i, i+1)
 		}

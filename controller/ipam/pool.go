@@ -95,7 +95,7 @@ func (p *pool) excludes(a netip.Addr) bool {
 
 // gives reports whether an address of the pool may be given out at all.
 func (p *pool) gives(a netip.Addr) bool {
-	return !p.excludes(a) && !(p.AvoidBuggy && buggy(a))
+	return !p.excludes(a) && (!p.AvoidBuggy || !buggy(a))
 }
 
 // buggy reports whether an address is one that old devices take for that of a network or for a broadcast.

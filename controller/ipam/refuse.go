@@ -88,7 +88,7 @@ func (p *Planner) refuse(c *claim, a netip.Addr) refusal {
 
 func (b *booking) by() string {
 	if b.name == "" {
-		return ""
+		return ", which held it last"
 	}
 	return " (IPReservation " + b.name + ")"
 }
@@ -122,7 +122,7 @@ func (p *Planner) barrier(c *claim, in *pool, f config.Family) refusal {
 }
 
 func (p *pool) quotaText(namespace string, f config.Family) string {
-	return "namespace " + namespace + " holds " + strconv.Itoa(p.spaces[familyIndex(f)].held[namespace]) + " of " +
+	return "namespace " + namespace + " holds " + strconv.Itoa(p.spaces[familyIndex(f)].held[namespace]) + " of at most " +
 		strconv.Itoa(p.NamespaceQuota) + " " + f.String()
 }
 

@@ -59,7 +59,11 @@ func (p *Planner) bookings(list []*config.Reservation) map[netip.Addr]*booking {
 	}
 	for _, r := range list {
 		if !r.Expired {
-			book(r.Addresses, &booking{r.Service, r.Name})
+			b := &booking{service: r.Service}
+			if !r.Retained {
+				b.name = r.Name // those that Herald makes come and go
+			}
+			book(r.Addresses, b)
 		}
 	}
 	for _, r := range p.retentions() {
@@ -93,7 +97,7 @@ func (p *Planner) retain(c *claim, have reservations) {
 	r := &Retention{Service: c.svc.Key}
 	for _, a := range c.last.held {
 		in := p.poolOf(a)
-		if in == nil || in.RetainFor <= 0 || !in.gives(a) || !slices.Contains(c.svc.Ingress, a) || have.forOther(a, c.svc.Key) {
+		if in == nil || in.RetainFor <= 0 || !in.gives(a) || have.forOther(a, c.svc.Key) {
 			continue
 		}
 		r.Addresses = append(r.Addresses, a)

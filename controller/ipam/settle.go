@@ -129,8 +129,8 @@ func (p *pool) fill(taken []netip.Addr) {
 		}
 	}
 	free := subtract(subtract(p.Ranges, p.Excluded), holes)
-	for i := len(free) - 1; i >= 0; i-- {
-		s := &p.spaces[familyIndex(config.FamilyOf(free[i].From))]
-		s.fresh = append(s.fresh, free[i])
+	for _, r := range slices.Backward(free) {
+		s := &p.spaces[familyIndex(config.FamilyOf(r.From))]
+		s.fresh = append(s.fresh, r)
 	}
 }

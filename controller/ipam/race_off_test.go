@@ -1,0 +1,6 @@
+//go:build !race
+
+package ipam
+
+// steps of random histories.
+const historySteps = 100_000
