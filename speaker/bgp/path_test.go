@@ -13,8 +13,10 @@ import (
 	"github.com/heraldlb/herald/speaker/decide"
 )
 
-var compareValues = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
-var comparePrefixes = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+var (
+	compareValues   = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	comparePrefixes = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+)
 
 func addrs(list ...string) []netip.Addr {
 	var out []netip.Addr
@@ -83,50 +85,84 @@ func TestResolve(t *testing.T) {
 		left   Left
 	}{
 		{
-			"external: no LOCAL_PREF, no way for v6", Advert{Paths: plain}, external,
-			Table{{v4, Attributes{NextHop: own4}}}, Left{Stranded: Families{IPv6: true}},
+			"external: no LOCAL_PREF, no way for v6",
+			Advert{Paths: plain},
+			external,
+			Table{{v4, Attributes{NextHop: own4}}},
+			Left{Stranded: Families{IPv6: true}},
 		},
 		{
-			"internal", Advert{Paths: plain}, internal,
-			Table{{v4, Attributes{NextHop: own6, LocalPref: 100}}, {v6, Attributes{NextHop: own6, LocalPref: 100}}}, Left{},
+			"internal",
+			Advert{Paths: plain},
+			internal,
+			Table{{v4, Attributes{NextHop: own6, LocalPref: 100}}, {v6, Attributes{NextHop: own6, LocalPref: 100}}},
+			Left{},
 		},
 		{
-			"a family that was not negotiated is no complaint", Advert{Paths: plain}, Local{Address: own4, Families: Families{IPv4: true}},
-			Table{{v4, Attributes{NextHop: own4}}}, Left{},
+			"a family that was not negotiated is no complaint",
+			Advert{Paths: plain},
+			Local{Address: own4, Families: Families{IPv4: true}},
+			Table{{v4, Attributes{NextHop: own4}}},
+			Left{},
 		},
 		{
-			"external with everything", Advert{Paths: []Path{{v4, rich}}}, external,
-			Table{{v4, Attributes{NextHop: own4, MED: config.Some(0), Prepend: 2, Weight: 3, Communities: ours}}}, Left{},
+			"external with everything",
+			Advert{Paths: []Path{{v4, rich}}},
+			external,
+			Table{{v4, Attributes{NextHop: own4, MED: config.Some(0), Prepend: 2, Weight: 3, Communities: ours}}},
+			Left{},
 		},
 		{
-			"internal with everything", Advert{Paths: []Path{{v4, rich}}}, internal,
-			Table{{v4, Attributes{NextHop: own6, LocalPref: 200, MED: config.Some(0), Weight: 3, Communities: ours}}}, Left{},
+			"internal with everything",
+			Advert{Paths: []Path{{v4, rich}}},
+			internal,
+			Table{{v4, Attributes{NextHop: own6, LocalPref: 200, MED: config.Some(0), Weight: 3, Communities: ours}}},
+			Left{},
 		},
 		{
-			"LOCAL_PREF 0 is not the default", Advert{Paths: []Path{{v4, config.RouteAttributes{LocalPref: config.Some(0)}}}}, internal,
-			Table{{v4, Attributes{NextHop: own6}}}, Left{},
+			"LOCAL_PREF 0 is not the default",
+			Advert{Paths: []Path{{v4, config.RouteAttributes{LocalPref: config.Some(0)}}}},
+			internal,
+			Table{{v4, Attributes{NextHop: own6}}},
+			Left{},
 		},
 		{
-			"draining, external", Advert{Paths: []Path{{v4, rich}}, Draining: true}, external,
-			Table{{v4, Attributes{NextHop: own4, MED: config.Some(0), Prepend: 2, Weight: 3, Communities: drained}}}, Left{},
+			"draining, external",
+			Advert{Paths: []Path{{v4, rich}}, Draining: true},
+			external,
+			Table{{v4, Attributes{NextHop: own4, MED: config.Some(0), Prepend: 2, Weight: 3, Communities: drained}}},
+			Left{},
 		},
 		{
-			"draining, internal", Advert{Paths: []Path{{v4, rich}}, Draining: true}, internal,
-			Table{{v4, Attributes{NextHop: own6, MED: config.Some(0), Weight: 3, Communities: drained}}}, Left{},
+			"draining, internal",
+			Advert{Paths: []Path{{v4, rich}}, Draining: true},
+			internal,
+			Table{{v4, Attributes{NextHop: own6, MED: config.Some(0), Weight: 3, Communities: drained}}},
+			Left{},
 		},
 		{
-			"as many communities as fit", Advert{Paths: []Path{{v4, config.RouteAttributes{Communities: many(316)}}}}, external,
-			Table{{v4, Attributes{NextHop: own4, Communities: many(316)}}}, Left{},
+			"as many communities as fit",
+			Advert{Paths: []Path{{v4, config.RouteAttributes{Communities: many(316)}}}},
+			external,
+			Table{{v4, Attributes{NextHop: own4, Communities: many(316)}}},
+			Left{},
 		},
 		{
-			"one too many", Advert{Paths: []Path{{v4, config.RouteAttributes{Communities: many(317)}}}}, external,
-			Table{}, Left{Oversized: 1},
+			"one too many",
+			Advert{Paths: []Path{{v4, config.RouteAttributes{Communities: many(317)}}}},
+			external,
+			Table{},
+			Left{Oversized: 1},
 		},
 		{
-			"unnumbered: the link-local address, for both families", Advert{Paths: plain},
-			Local{Address: netip.MustParseAddr("fe80::5%eth0"), Families: both, ExtendedNextHop: true, Unnumbered: true,
-				NICs: []NIC{{Name: "eth0", Addrs: addrs("fe80::5", "2001:db8::5")}}},
-			Table{{v4, Attributes{NextHop: netip.MustParseAddr("fe80::5")}}, {v6, Attributes{NextHop: netip.MustParseAddr("fe80::5")}}}, Left{},
+			"unnumbered: the link-local address, for both families",
+			Advert{Paths: plain},
+			Local{
+				Address: netip.MustParseAddr("fe80::5%eth0"), Families: both, ExtendedNextHop: true, Unnumbered: true,
+				NICs: []NIC{{Name: "eth0", Addrs: addrs("fe80::5", "2001:db8::5")}},
+			},
+			Table{{v4, Attributes{NextHop: netip.MustParseAddr("fe80::5")}}, {v6, Attributes{NextHop: netip.MustParseAddr("fe80::5")}}},
+			Left{},
 		},
 	}
 	for _, tt := range tests {

@@ -43,7 +43,7 @@ func TestRefusals(t *testing.T) {
 		{"shut down there, with a lie about the length", notify(6, 2, 200, 'n'), "administrative shutdown"},
 		{"not BGP", func(r *router) {
 			r.conn.SetWriteDeadline(time.Now().Add(time.Hour))
-			go r.conn.Write([]byte("HTTP/1.0 400 Bad Request\r\n\r\n"))
+			go func() { _, _ = r.conn.Write([]byte("HTTP/1.0 400 Bad Request\r\n\r\n")) }() // cut short when they hang up
 			r.expectNotification(1, 1)
 		}, "not BGP"},
 		{"KEEPALIVE instead of OPEN", func(r *router) { r.send(packet.NewBGPKeepAliveMessage()); r.expectNotification(5, 1) }, "out of turn"},

@@ -259,7 +259,7 @@ func (s *speaker) stop(cause error) {
 	<-s.done
 }
 
-// neighbor is an ordinary eBGP neighbour.
+// An ordinary eBGP neighbour.
 func neighbor() bgp.Neighbor {
 	return bgp.Neighbor{
 		Name: "router", Address: netip.MustParseAddr("10.0.0.1"), Port: 179, LocalASN: 64512, PeerASN: 64513,
@@ -306,7 +306,7 @@ func advert(prefixes ...string) bgp.Advert {
 func unhex(t *testing.T, s string) []byte {
 	t.Helper()
 	var clean []byte
-	for _, f := range bytes.Fields([]byte(s)) {
+	for f := range bytes.FieldsSeq([]byte(s)) {
 		clean = append(clean, f...)
 	}
 	b, err := hex.DecodeString(string(clean))

@@ -84,8 +84,7 @@ func (s *session) failed(ctx context.Context, up time.Time, err error) {
 		return
 	}
 	state := bgp.Idle
-	var down *unconnected
-	if errors.As(err, &down) {
+	if _, ok := errors.AsType[*unconnected](err); ok {
 		state = bgp.Active
 	}
 	news := !up.IsZero() || s.board.read().LastError != err.Error()

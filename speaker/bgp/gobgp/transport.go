@@ -165,12 +165,10 @@ func optionTrouble(n bgp.Neighbor, e *optionError) string {
 
 // rootCause strips the addresses that net puts around an error; they change with every try (the local port) and would look like news.
 func rootCause(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err
 	}
-	var sys *os.SyscallError
-	if errors.As(err, &sys) {
+	if sys, ok := errors.AsType[*os.SyscallError](err); ok {
 		err = sys.Err
 	}
 	return err

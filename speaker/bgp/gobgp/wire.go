@@ -56,12 +56,12 @@ func (w *wire) close() {
 // and a reset may overtake what was sent.
 func (w *wire) drain() {
 	if c, ok := w.conn.(interface{ CloseWrite() error }); ok {
-		c.CloseWrite()
+		_ = c.CloseWrite() // fails when the peer is gone already
 	}
 	w.conn.SetReadDeadline(time.Now().Add(goodbye))
 	for range w.frames {
 	}
-	io.Copy(io.Discard, w.conn) // reading may have ended over a malformed message
+	_, _ = io.Copy(io.Discard, w.conn) // reading may have ended over a malformed message
 }
 
 // silence returns for how long the peer has said nothing.
