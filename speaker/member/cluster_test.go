@@ -69,8 +69,10 @@ func start(t *testing.T, node string, addr netip.Addr, key []byte) *run {
 func startWith(t *testing.T, node string, addr netip.Addr, key []byte, prepare func(*Member)) *run {
 	t.Helper()
 	out := &syncBuffer{}
-	m := New(Options{Node: node, BindAddress: addr, Port: testPort, Key: key,
-		Log: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	m := New(Options{
+		Node: node, BindAddress: addr, Port: testPort, Key: key,
+		Log: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
 	prepare(m)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -151,8 +153,10 @@ func clusterWith(t *testing.T, n int, prepare func(*Member)) []*run {
 }
 
 func self(i int, claims map[netip.Addr]decide.Claim) decide.Member {
-	return decide.Member{Started: int64(i + 1), Claims: claims, Interfaces: []config.Interface{{Name: "eth0", Index: 2, Up: true,
-		MAC: fmt.Sprintf("02:00:00:00:00:%02x", i), Subnets: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 24)}}}}
+	return decide.Member{Started: int64(i + 1), Claims: claims, Interfaces: []config.Interface{{
+		Name: "eth0", Index: 2, Up: true,
+		MAC: fmt.Sprintf("02:00:00:00:00:%02x", i), Subnets: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 24)},
+	}}}
 }
 
 // waitFor waits until the view fulfils a condition, woken by Changed.

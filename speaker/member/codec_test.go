@@ -49,8 +49,10 @@ func randomInterfaces(r *rand.Rand) []config.Interface {
 }
 
 func randomMember(r *rand.Rand, node string, claims int) decide.Member {
-	return decide.Member{Node: node, State: decide.State(r.IntN(3)), Started: r.Int64(), Interfaces: randomInterfaces(r),
-		Claims: randomClaims(r, claims)}
+	return decide.Member{
+		Node: node, State: decide.State(r.IntN(3)), Started: r.Int64(), Interfaces: randomInterfaces(r),
+		Claims: randomClaims(r, claims),
+	}
 }
 
 func TestCodecRoundTrip(t *testing.T) {
@@ -116,8 +118,10 @@ func FuzzDecode(f *testing.F) {
 	rec := &record{stamp{1, 2, 3}, randomMember(r, "node", 10)}
 	f.Add(encodeFull(rec))
 	f.Add(encodeSync(bundle{records: []*record{rec}, memory: decide.Memory{netip.MustParseAddr("10.9.9.9"): 4}}))
-	f.Add(encodeDelta(&delta{node: "x", stamp: stamp{1, 1, 6}, base: 5, hasLinks: true, interfaces: rec.member.Interfaces,
-		set: rec.member.Claims, dropped: []netip.Addr{netip.MustParseAddr("::1")}}))
+	f.Add(encodeDelta(&delta{
+		node: "x", stamp: stamp{1, 1, 6}, base: 5, hasLinks: true, interfaces: rec.member.Interfaces,
+		set: rec.member.Claims, dropped: []netip.Addr{netip.MustParseAddr("::1")},
+	}))
 	f.Add(encodeDigest(digest{"n", stamp{1, 2, 3}}))
 	f.Add(encodeWant("me"))
 	f.Fuzz(func(t *testing.T, raw []byte) {

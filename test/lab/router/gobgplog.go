@@ -36,7 +36,7 @@ func (l gobgpLog) Fatal(msg string, fields gobgplog.Fields) {
 
 func (l gobgpLog) Error(msg string, fields gobgplog.Fields) { l.write(slog.LevelError, msg, fields) }
 func (l gobgpLog) Warn(msg string, fields gobgplog.Fields)  { l.write(slog.LevelWarn, msg, fields) }
-func (l gobgpLog) Info(msg string, fields gobgplog.Fields) { l.write(slog.LevelDebug, msg, fields) }
+func (l gobgpLog) Info(msg string, fields gobgplog.Fields)  { l.write(slog.LevelDebug, msg, fields) }
 
 func (l gobgpLog) Debug(msg string, fields gobgplog.Fields) { l.write(slog.LevelDebug-4, msg, fields) }
 
