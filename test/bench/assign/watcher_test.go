@@ -31,6 +31,7 @@ type watcher struct {
 // sighting is what was seen of one Service.
 type sighting struct {
 	object     *corev1.Service
+	appeared   time.Time // when it was first seen
 	assigned   time.Time // when it first had an address
 	allocating int       // versions in which its addresses or the condition Allocated changed
 	announcing int       // versions in which the condition Announced changed
@@ -98,7 +99,7 @@ func (w *watcher) take(object any, now time.Time) {
 	w.note(now)
 	seen := w.services[o.Name]
 	if seen == nil || seen.object.UID != o.UID {
-		w.services[o.Name] = &sighting{object: o}
+		w.services[o.Name] = &sighting{object: o, appeared: now}
 		return
 	}
 	was := seen.object
