@@ -51,7 +51,7 @@ type advert struct {
 }
 
 // New returns a Finder for an interface of this process's network namespace. It does nothing until Run.
-func New(iface string, log *slog.Logger) *Finder { return On(kernel{}, iface, log) }
+func New(iface string, log *slog.Logger) *Finder { return On(Kernel{}, iface, log) }
 
 // On returns a Finder for an interface of the given host.
 func On(host Host, iface string, log *slog.Logger) *Finder {

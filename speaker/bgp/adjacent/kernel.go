@@ -15,11 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kernel is the Host that this thread's network namespace belongs to.
-type kernel struct{}
+// Kernel is the Host that this thread's network namespace belongs to.
+type Kernel struct{}
 
 // Listen implements Host. It needs CAP_NET_RAW.
-func (kernel) Listen(iface string) (Conn, net.HardwareAddr, error) {
+func (Kernel) Listen(iface string) (Conn, net.HardwareAddr, error) {
 	ifi, err := net.InterfaceByName(iface)
 	if err != nil {
 		return nil, nil, fmt.Errorf("this node has no interface %s", iface)
@@ -131,7 +131,7 @@ func (s *socket) WriteTo(m ndp.Message, cm *ipv6.ControlMessage, to netip.Addr) 
 func (s *socket) Close() error { return s.conn.Close() }
 
 // Neighbors implements Host.
-func (kernel) Neighbors(iface string) ([]netip.Addr, error) {
+func (Kernel) Neighbors(iface string) ([]netip.Addr, error) {
 	ifi, err := net.InterfaceByName(iface)
 	if err != nil {
 		return nil, err

@@ -33,12 +33,12 @@ func (h inside) do(f func() error) error {
 }
 
 func (h inside) Listen(iface string) (c Conn, mac net.HardwareAddr, err error) {
-	err = h.do(func() error { c, mac, err = kernel{}.Listen(iface); return err })
+	err = h.do(func() error { c, mac, err = Kernel{}.Listen(iface); return err })
 	return c, mac, err
 }
 
 func (h inside) Neighbors(iface string) (out []netip.Addr, err error) {
-	err = h.do(func() error { out, err = kernel{}.Neighbors(iface); return err })
+	err = h.do(func() error { out, err = Kernel{}.Neighbors(iface); return err })
 	return out, err
 }
 

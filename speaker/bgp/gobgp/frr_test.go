@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -123,41 +124,72 @@ func (c *cable) nics() (out []bgp.NIC, err error) {
 	return out, err
 }
 
-// frr starts bgpd on the router with the given configuration.
+// frr starts bgpd on the router with the given configuration; it keeps its routes to itself.
 func (c *cable) frr(conf string) {
+	c.t.Helper()
+	c.daemon("bgpd", conf, "--no_zebra", "--no_kernel")
+}
+
+// frrWithKernel starts zebra and bgpd on the router: routes go into the kernel, and IPv6 routers are advertised.
+func (c *cable) frrWithKernel(conf string) {
+	c.t.Helper()
+	c.daemon("zebra", conf)
+	c.daemon("bgpd", conf)
+}
+
+// daemon starts one of FRR's daemons.
+func (c *cable) daemon(name, conf string, more ...string) {
 	t := c.t
 	t.Helper()
-	if _, err := os.Stat(bgpdPath); err != nil {
+	path := filepath.Join(filepath.Dir(bgpdPath), name)
+	if _, err := os.Stat(path); err != nil {
 		t.Skip("needs FRR (Debian and Ubuntu: apt-get install frr)")
 	}
 	account, err := user.Lookup("frr")
 	must(t, err)
 	uid, _ := strconv.Atoi(account.Uid)
 	gid, _ := strconv.Atoi(account.Gid)
-	c.dir, err = os.MkdirTemp("", "herald-bgp")
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(c.dir) })
-	file := filepath.Join(c.dir, "bgpd.conf")
+	if c.dir == "" {
+		c.dir, err = os.MkdirTemp("", "herald-bgp")
+		must(t, err)
+		dir := c.dir
+		t.Cleanup(func() { os.RemoveAll(dir) })
+	}
+	file := filepath.Join(c.dir, name+".conf")
 	must(t, os.WriteFile(file, []byte("frr defaults traditional\n"+conf), 0o640))
 	for _, p := range []string{c.dir, file} {
 		must(t, os.Chown(p, uid, gid))
 	}
-	logfile, err := os.Create(filepath.Join(c.dir, "log"))
+	args := append([]string{"--vty_port", "0", "--config_file", file, "--pid_file", filepath.Join(c.dir, name+".pid"),
+		"--vty_socket", c.dir, "--socket", filepath.Join(c.dir, "zserv"), "--log", "stdout"}, more...)
+	c.process(name, path, args...)
+	eventually(t, name+" to answer", func() bool {
+		_, err := exec.Command("vtysh", "--vty_socket", c.dir, "-d", name, "-c", "show version").Output()
+		return err == nil
+	})
+}
+
+// process starts a program on the router, which ends with the test. What it said is shown when the test failed.
+func (c *cable) process(name, path string, args ...string) *os.Process {
+	t := c.t
+	t.Helper()
+	logfile, err := os.Create(filepath.Join(c.dir, name+".log"))
 	must(t, err)
-	cmd := exec.Command(bgpdPath, "--no_zebra", "--no_kernel", "--vty_port", "0", "--config_file", file, "--pid_file", filepath.Join(c.dir, "pid"),
-		"--vty_socket", c.dir, "--socket", filepath.Join(c.dir, "zserv"), "--log", "stdout")
+	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = logfile, logfile
 	must(t, inside(c.router, cmd.Start))
 	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGCONT)
 		cmd.Process.Kill()
 		cmd.Wait()
 		logfile.Close()
 		if t.Failed() {
 			b, _ := os.ReadFile(logfile.Name())
-			t.Logf("bgpd said:\n%s", b)
+			lines := slices.DeleteFunc(strings.Split(string(b), "\n"), func(l string) bool { return strings.Contains(l, "sendmsg_nexthop") }) // without zebra
+			t.Logf("%s said:\n%s", name, strings.Join(lines, "\n"))
 		}
 	})
-	eventually(t, "bgpd to answer", func() bool { _, err := c.vtysh("show version"); return err == nil })
+	return cmd.Process
 }
 
 func (c *cable) vtysh(command string) (string, error) {

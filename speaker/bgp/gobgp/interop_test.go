@@ -104,9 +104,15 @@ var (
 // eventually waits until cond holds.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
+	eventuallyEvery(t, 2*time.Millisecond, what, cond)
+}
+
+// eventuallyEvery is for conditions that cost something to ask for.
+func eventuallyEvery(t *testing.T, every time.Duration, what string, cond func() bool) {
+	t.Helper()
+	tick := time.NewTicker(every)
 	defer tick.Stop()
-	deadline := time.After(60 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for !cond() {
 		select {
 		case <-tick.C:
@@ -117,20 +123,29 @@ func eventually(t *testing.T, what string, cond func() bool) {
 }
 
 // announcer starts the whole BGP part of a speaker over real sockets.
-func announcer(t *testing.T, opt Options) *bgp.Announcer {
+func announcer(t *testing.T, opt Options) *bgp.Announcer { return drainingAnnouncer(t, opt, 0) }
+
+// drainingAnnouncer is an announcer that gives routers time before it withdraws routes, but not at the end of the test.
+func drainingAnnouncer(t *testing.T, opt Options, wait time.Duration) *bgp.Announcer {
+	a, stop := stoppableAnnouncer(opt, wait)
+	t.Cleanup(func() { stop(bgp.ErrRestarting) })
+	return a
+}
+
+// stoppableAnnouncer returns an announcer, and a function that ends it for the given cause.
+func stoppableAnnouncer(opt Options, wait time.Duration) (a *bgp.Announcer, stop func(error)) {
 	opt.Log = slog.New(slog.DiscardHandler)
-	a := bgp.New(bgp.Options{Node: "node-1", Router: New(opt), Log: opt.Log})
-	ctx, cancel := context.WithCancel(context.Background())
+	a = bgp.New(bgp.Options{Node: "node-1", Router: New(opt), Log: opt.Log, DrainWait: wait})
+	ctx, cancel := context.WithCancelCause(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		a.Run(ctx)
 	}()
-	t.Cleanup(func() {
-		cancel()
+	return a, func(cause error) {
+		cancel(cause)
 		<-done
-	})
-	return a
+	}
 }
 
 func configPeer(name, address, source string, port uint16, my, their uint32, families ...config.Family) *config.Peer {

@@ -28,19 +28,30 @@ type link struct {
 // part reports the end, says goodbye as fits the error, and returns the error.
 func (l *link) part(ctx context.Context, up time.Time, err error) error {
 	l.failed(ctx, up, err) // first: a peer that is gone takes a while to say goodbye to
-	var f *fault
-	switch {
-	case ctx.Err() != nil && l.stay(context.Cause(ctx)):
-		return err // the connection just closes, and that keeps the routes (RFC 4724 section 4.2)
-	case ctx.Err() != nil:
-		f = cease(context.Cause(ctx))
-	case !errors.As(err, &f):
+	if ctx.Err() != nil {
+		if cause := context.Cause(ctx); !l.stay(cause) {
+			l.leave(ctx, cause)
+		} // else the connection just closes, and that keeps the routes (RFC 4724 section 4.2)
 		return err
 	}
-	if l.wire.send(ctx, goodbye, f.message()) == nil {
-		l.wire.drain()
+	var f *fault
+	if errors.As(err, &f) && l.wire.send(ctx, rebuke, f.message()) == nil {
+		l.wire.drain(rebuke)
 	}
 	return err
+}
+
+// leave ends the session for good. A peer that keeps routes over a restart has them withdrawn by name, so that nothing stays there whatever
+// it makes of the NOTIFICATION.
+func (l *link) leave(ctx context.Context, cause error) {
+	var messages [][]byte
+	if l.terms.graceful {
+		_, withdraw := bgp.Diff(l.sent, nil)
+		messages = updates(l.Neighbor, l.terms, nil, withdraw)
+	}
+	if l.wire.send(ctx, goodbye, append(messages, cease(cause).message())...) == nil {
+		l.wire.drain(goodbye)
+	}
 }
 
 // stay reports whether our routes are to stay at the peer when the session ends for the given cause, and will.
@@ -91,7 +102,7 @@ func (l *link) handshake(ctx context.Context) (terms, error) {
 	}
 	l.board.enter(bgp.OpenSent)
 	f, err := l.next(ctx, l.limit(l.Hold), newFault(packet.BGP_ERROR_HOLD_TIMER_EXPIRED, 0, nil,
-		fmt.Sprintf("the router accepted the connection but said nothing for %s", l.limit(l.Hold))))
+		fmt.Sprintf("the router accepted the connection but said nothing for %s%s", l.limit(l.Hold), muteHint(l.Neighbor))))
 	if err != nil {
 		return terms{}, err
 	}
@@ -107,7 +118,7 @@ func (l *link) handshake(ctx context.Context) (terms, error) {
 	}
 	l.board.enter(bgp.OpenConfirm)
 	f, err = l.next(ctx, l.limit(t.hold), newFault(packet.BGP_ERROR_HOLD_TIMER_EXPIRED, 0, nil,
-		fmt.Sprintf("the router did not confirm the session within %s", l.limit(t.hold))))
+		fmt.Sprintf("the router did not confirm the session within %s%s", l.limit(t.hold), muteHint(l.Neighbor))))
 	if err != nil {
 		return terms{}, err
 	}
@@ -115,6 +126,17 @@ func (l *link) handshake(ctx context.Context) (terms, error) {
 		return terms{}, unexpected(f, packet.BGP_ERROR_SUB_RECEIVE_UNEXPECTED_MESSAGE_IN_OPENCONFIRM_STATE)
 	}
 	return t, nil
+}
+
+// muteHint says why nothing may get through a connection although it exists: routers apply TTL security after they accepted it.
+func muteHint(n bgp.Neighbor) string {
+	switch {
+	case n.TTLSecurity:
+		return "; spec.ttlSecurity is on: is it on at the router, too?"
+	case !n.Internal() && !n.MultiHop:
+		return "; if the router has TTL security on, spec.ttlSecurity is needed"
+	}
+	return ""
 }
 
 // limit returns the given hold time, or our patience when there is none.
@@ -139,7 +161,7 @@ func (l *link) tell(ctx context.Context, within time.Duration, messages ...[]byt
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return &refusal{fmt.Sprintf("the router has read nothing of what it was sent for %s", within)}
 	}
-	l.wire.conn.SetReadDeadline(time.Now().Add(goodbye))
+	l.wire.conn.SetReadDeadline(time.Now().Add(rebuke))
 	for f := range l.wire.frames {
 		if f.kind == packet.BGP_MSG_NOTIFICATION {
 			return notified(l.Neighbor, f.body)

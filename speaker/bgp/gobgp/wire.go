@@ -14,8 +14,11 @@ import (
 	packet "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
-// goodbye is how long the last message to a peer may take; a peer that does not read is left without it.
-const goodbye = time.Second
+// How long the last message to a peer may take, and then the peer until it closes the connection; one that does not read is left alone.
+const (
+	rebuke  = time.Second     // a peer that did something wrong, or fell silent
+	goodbye = 5 * time.Second // a peer that is no longer wanted
+)
 
 // frame is a message as it came: its type and what follows the header.
 type frame struct {
@@ -52,16 +55,14 @@ func (w *wire) close() {
 	}
 }
 
-// drain lets the peer read our last message before the connection is closed: closing with unread input makes TCP reset the connection,
-// and a reset may overtake what was sent.
-func (w *wire) drain() {
-	if c, ok := w.conn.(interface{ CloseWrite() error }); ok {
-		_ = c.CloseWrite() // fails when the peer is gone already
-	}
-	w.conn.SetReadDeadline(time.Now().Add(goodbye))
+// drain waits for the peer to close the connection, as it does when it has read our last message. We must not close it first. With unread
+// input TCP would reset it, and a reset may overtake what was sent. And a busy FRR notices the end of a connection before it gets to read
+// the NOTIFICATION that came before it: it takes us for restarting and keeps our routes.
+func (w *wire) drain(within time.Duration) {
+	w.conn.SetReadDeadline(time.Now().Add(within))
 	for range w.frames {
 	}
-	_, _ = io.Copy(io.Discard, w.conn) // reading may have ended over a malformed message
+	io.Copy(io.Discard, w.conn) // reading may have ended over a malformed message
 }
 
 // silence returns for how long the peer has said nothing.
