@@ -266,9 +266,24 @@ func (s *Speaker) self() decide.Member {
 	}
 }
 
+// state is what the others are told: Restarting while a speaker that others were before has just come and still listens: were it chosen now, nobody would answer
+// until it has listened enough. Speakers that all come at once are chosen at once.
+func (s *Speaker) state() decide.State {
+	view := s.opt.Gossip.View()
+	if s.settle.done || view == nil {
+		return decide.Up
+	}
+	before := s.opt.Started.Add(-settleMost).UnixNano()
+	if slices.ContainsFunc(view.Members, func(m decide.Member) bool { return m.Node != s.opt.Node && m.Started < before }) {
+		return decide.Restarting
+	}
+	return decide.Up
+}
+
 // publish tells the other speakers what this one is and claims, when that changed.
 func (s *Speaker) publish() {
 	self := s.self()
+	self.State = s.state()
 	if s.published && sameMember(self, s.last) {
 		return
 	}

@@ -149,6 +149,30 @@ func TestListensBeforeItTakes(t *testing.T) {
 	})
 }
 
+// A newcomer that still listens must not be chosen; speakers that all come at once must be.
+func TestNewcomerSaysThatItListens(t *testing.T) {
+	for age, want := range map[time.Duration]decide.State{time.Hour: decide.Restarting, time.Second: decide.Up} {
+		journey(t, func(t *testing.T, w *world, stop func() *Speaker) {
+			old := other(decide.Up, nil)
+			old.Started = time.Now().Add(-age).UnixNano()
+			w.change(func(w *world) { w.snap, w.view = asked(), viewOf(old) })
+			time.Sleep(settleQuiet / 2)
+			w.read(func(w *world) {
+				if w.said.State != want {
+					t.Errorf("beside one that started %v before: says %s while it listens, want %s", age, w.said.State, want)
+				}
+			})
+			time.Sleep(settleQuiet)
+			w.read(func(w *world) {
+				if w.said.State != decide.Up {
+					t.Errorf("says %s when it has listened", w.said.State)
+				}
+			})
+			stop()
+		})
+	}
+}
+
 func TestYieldsToABetterClaimAndSaysSoAgain(t *testing.T) {
 	journey(t, func(t *testing.T, w *world, stop func() *Speaker) {
 		w.change(func(w *world) { w.snap, w.view = asked(), viewOf() })
