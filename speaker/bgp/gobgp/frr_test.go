@@ -149,12 +149,7 @@ func (c *cable) daemon(name, conf string, more ...string) {
 	must(t, err)
 	uid, _ := strconv.Atoi(account.Uid)
 	gid, _ := strconv.Atoi(account.Gid)
-	if c.dir == "" {
-		c.dir, err = os.MkdirTemp("", "herald-bgp")
-		must(t, err)
-		dir := c.dir
-		t.Cleanup(func() { os.RemoveAll(dir) })
-	}
+	c.makeDir()
 	file := filepath.Join(c.dir, name+".conf")
 	must(t, os.WriteFile(file, []byte("frr defaults traditional\n"+conf), 0o640))
 	for _, p := range []string{c.dir, file} {
@@ -167,6 +162,18 @@ func (c *cable) daemon(name, conf string, more ...string) {
 		_, err := exec.Command("vtysh", "--vty_socket", c.dir, "-d", name, "-c", "show version").Output()
 		return err == nil
 	})
+}
+
+// makeDir makes the run directory. Others may enter it: FRR drops root.
+func (c *cable) makeDir() {
+	c.t.Helper()
+	if c.dir != "" {
+		return
+	}
+	dir, err := os.MkdirTemp("", "herald-bgp")
+	must(c.t, err)
+	c.t.Cleanup(func() { os.RemoveAll(dir) })
+	c.dir = dir
 }
 
 // process starts a program on the router, which ends with the test. What it said is shown when the test failed.
