@@ -50,8 +50,9 @@ func (c *counter) port() uint16 { return uint16(c.listener.Addr().(*net.TCPAddr)
 
 func (c *counter) serve(conn net.Conn) {
 	defer conn.Close()
-	conn.Write(mustSerialize(routerOpen(64513).message()))
-	conn.Write(keepalive())
+	if _, err := conn.Write(append(mustSerialize(routerOpen(64513).message()), keepalive()...)); err != nil {
+		return
+	}
 	in, buf := bufio.NewReaderSize(conn, 1<<16), make([]byte, packet.BGP_MAX_MESSAGE_LENGTH)
 	for {
 		for c.hung.Load() {
@@ -72,7 +73,9 @@ func (c *counter) serve(conn net.Conn) {
 
 func cpu() time.Duration {
 	var u syscall.Rusage
-	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 

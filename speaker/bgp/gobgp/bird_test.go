@@ -1,6 +1,7 @@
 package gobgp
 
 import (
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -100,9 +101,7 @@ func TestBIRDAttributes(t *testing.T) {
 				want := map[string]string{
 					"origin": "IGP", "community": "(65000,100) (65535,65284)", "ext_community": extended, "large_community": "(4200000000, 1, 2)",
 				}
-				for k, v := range tt.want {
-					want[k] = v
-				}
+				maps.Copy(want, tt.want)
 				want["next_hop"] = hop
 				if diff := cmp.Diff(want, c.birdAttributes(prefix)); diff != "" {
 					t.Errorf("%s at BIRD (-want +got):\n%s", prefix, diff)

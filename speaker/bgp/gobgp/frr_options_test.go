@@ -181,7 +181,7 @@ func TestFRRPassword(t *testing.T) {
 func TestFRRSessionOptions(t *testing.T) {
 	tests := []struct {
 		name   string
-		conf   string // of the router's neighbor
+		conf   string // of the neighbour at the router
 		adjust func(*config.Peer)
 		asn    uint32 // FRR sees
 		fails  string

@@ -155,8 +155,10 @@ func (c *cable) daemon(name, conf string, more ...string) {
 	for _, p := range []string{c.dir, file} {
 		must(t, os.Chown(p, uid, gid))
 	}
-	args := append([]string{"--vty_port", "0", "--config_file", file, "--pid_file", filepath.Join(c.dir, name+".pid"),
-		"--vty_socket", c.dir, "--socket", filepath.Join(c.dir, "zserv"), "--log", "stdout"}, more...)
+	args := append([]string{
+		"--vty_port", "0", "--config_file", file, "--pid_file", filepath.Join(c.dir, name+".pid"),
+		"--vty_socket", c.dir, "--socket", filepath.Join(c.dir, "zserv"), "--log", "stdout",
+	}, more...)
 	c.process(name, path, args...)
 	eventually(t, name+" to answer", func() bool {
 		_, err := exec.Command("vtysh", "--vty_socket", c.dir, "-d", name, "-c", "show version").Output()
@@ -187,8 +189,8 @@ func (c *cable) process(name, path string, args ...string) *os.Process {
 	must(t, inside(c.router, cmd.Start))
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGCONT)
-		cmd.Process.Kill()
-		cmd.Wait()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 		logfile.Close()
 		if t.Failed() {
 			b, _ := os.ReadFile(logfile.Name())
@@ -246,12 +248,18 @@ func TestFRR(t *testing.T) {
 	}{
 		{"external over IPv4", 4200000001, "10.9.0.1", "via 10.9.0.5 path [64512] pref none IGP", "via fd09::5 path [64512] pref none IGP", ""},
 		{"internal over IPv4", 64512, "10.9.0.1", "via 10.9.0.5 path [] pref 100 IGP", "via fd09::5 path [] pref 100 IGP", ""},
-		{"external over IPv6", 64513, "fd09::1", "via fd09::5 path [64512] pref none IGP", "via fd09::5 path [64512] pref none IGP",
-			" neighbor fd09::5 capability extended-nexthop\n"},
-		{"internal over IPv6", 64512, "fd09::1", "via fd09::5 path [] pref 100 IGP", "via fd09::5 path [] pref 100 IGP",
-			" neighbor fd09::5 capability extended-nexthop\n"},
-		{"external over IPv6 without RFC 8950", 64513, "fd09::1", "via 10.9.0.5 path [64512] pref none IGP", "via fd09::5 path [64512] pref none IGP",
-			""},
+		{
+			"external over IPv6", 64513, "fd09::1", "via fd09::5 path [64512] pref none IGP", "via fd09::5 path [64512] pref none IGP",
+			" neighbor fd09::5 capability extended-nexthop\n",
+		},
+		{
+			"internal over IPv6", 64512, "fd09::1", "via fd09::5 path [] pref 100 IGP", "via fd09::5 path [] pref 100 IGP",
+			" neighbor fd09::5 capability extended-nexthop\n",
+		},
+		{
+			"external over IPv6 without RFC 8950", 64513, "fd09::1", "via 10.9.0.5 path [64512] pref none IGP", "via fd09::5 path [64512] pref none IGP",
+			"",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -49,7 +49,7 @@ func startGoBGP(t *testing.T, listen string, port int32, asn uint32) *gobgpd {
 	must(t, s.StartBgp(t.Context(), &api.StartBgpRequest{Global: &api.Global{
 		Asn: asn, RouterId: "192.0.2.254", ListenPort: port, ListenAddresses: []string{listen},
 	}}))
-	t.Cleanup(func() { s.StopBgp(context.Background(), &api.StopBgpRequest{}) })
+	t.Cleanup(func() { _ = s.StopBgp(context.Background(), &api.StopBgpRequest{}) })
 	return &gobgpd{s, t}
 }
 
@@ -140,7 +140,7 @@ func stoppableAnnouncer(opt Options, wait time.Duration) (a *bgp.Announcer, stop
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		a.Run(ctx)
+		_ = a.Run(ctx) // always nil
 	}()
 	return a, func(cause error) {
 		cancel(cause)

@@ -62,7 +62,7 @@ func (w *wire) drain(within time.Duration) {
 	w.conn.SetReadDeadline(time.Now().Add(within))
 	for range w.frames {
 	}
-	io.Copy(io.Discard, w.conn) // reading may have ended over a malformed message
+	_, _ = io.Copy(io.Discard, w.conn) // reading may have ended over a malformed message
 }
 
 // silence returns for how long the peer has said nothing.
