@@ -239,3 +239,41 @@ func TestMainStatus(t *testing.T) {
 		}
 	}
 }
+
+func TestListen(t *testing.T) {
+	for _, c := range []struct{ listen, address, want string }{
+		{"", ":9473", ":9473"},
+		{"192.0.2.1", ":9473", "192.0.2.1:9473"},
+		{"2001:db8::1", ":9473", "[2001:db8::1]:9473"},
+		{"192.0.2.1", "127.0.0.1:9473", "127.0.0.1:9473"},
+		{"192.0.2.1", "", ""},
+	} {
+		if got := (&Common{ListenAddress: c.listen}).Listen(c.address); got != c.want {
+			t.Errorf("--listen-address=%s and %s: %s, want %s", c.listen, c.address, got, c.want)
+		}
+	}
+}
+
+// Two daemons on one host, one on the loopback address, the other on the host's, do not get into each other's way.
+func TestServersOnOnePort(t *testing.T) {
+	first, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	_, port, _ := net.SplitHostPort(first.Addr().String())
+	second, err := Server{Address: net.JoinHostPort("127.0.0.2", port)}.listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+	// An address that is not this host's: the port on all of them, here a free one.
+	third, err := Server{Address: "192.0.2.1:0"}.listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer third.Close()
+	if host, _, _ := net.SplitHostPort(third.Addr().String()); host != "::" && host != "0.0.0.0" {
+		t.Errorf("listens on %s, want all addresses", host)
+	}
+}

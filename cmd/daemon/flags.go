@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -25,6 +26,7 @@ type Common struct {
 	LogFormat         string
 	HTTPAddress       string
 	MetricsAddress    string
+	ListenAddress     string
 }
 
 // Defaults are the defaults that differ between daemons.
@@ -42,6 +44,15 @@ func (c *Common) Add(flags *pflag.FlagSet, d Defaults) {
 	flags.Var(newChoice(&c.LogFormat, "text", "text", "json"), "log-format", "text or json")
 	flags.StringVar(&c.HTTPAddress, "http-address", d.HTTPAddress, "`address` to serve /healthz and /readyz on; empty: none")
 	flags.StringVar(&c.MetricsAddress, "metrics-address", d.MetricsAddress, "`address` to serve /metrics on; empty: none")
+	flags.StringVar(&c.ListenAddress, "listen-address", "", "IP `address` to serve on where the two above give only a port; empty: all")
+}
+
+// Listen returns where to serve what a flag gives as an address: a mere port is completed by --listen-address.
+func (c *Common) Listen(address string) string {
+	if host, port, err := net.SplitHostPort(address); err == nil && host == "" && c.ListenAddress != "" {
+		return net.JoinHostPort(c.ListenAddress, port)
+	}
+	return address
 }
 
 // choice is the value of a flag that takes one of several words, so that a wrong one is refused where it was given.

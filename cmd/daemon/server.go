@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -87,7 +88,7 @@ func (s Server) Run(ctx context.Context) error {
 		return nil
 	}
 	for said := false; ; said = true {
-		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Address)
+		listener, err := s.listen(ctx)
 		if err == nil {
 			return s.serve(ctx, listener)
 		}
@@ -103,6 +104,17 @@ func (s Server) Run(ctx context.Context) error {
 		case <-time.After(listenRetry):
 		}
 	}
+}
+
+// listen opens the address, or its port on all addresses where the address is not one of this host's: a Pod whose address is only a promise.
+func (s Server) listen(ctx context.Context) (net.Listener, error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", s.Address)
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		_, port, _ := net.SplitHostPort(s.Address) // it was good enough to be tried
+		return config.Listen(ctx, "tcp", net.JoinHostPort("", port))
+	}
+	return listener, err
 }
 
 func (s Server) serve(ctx context.Context, listener net.Listener) error {

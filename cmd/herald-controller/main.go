@@ -107,8 +107,8 @@ func serve(ctx context.Context, s *settings, client *kube.Client, version string
 		daemon.Task{Name: "source", Run: source.Run},
 		daemon.Task{Name: "events", Run: events.Run},
 		daemon.Task{Name: "controller", Run: ctl.Run},
-		daemon.Task{Name: "health", Run: daemon.Server{Name: "health", Flag: "http-address", Address: s.HTTPAddress, Handler: health, Log: log}.Run},
-		daemon.Task{Name: "metrics", Run: daemon.Server{Name: "metrics", Flag: "metrics-address", Address: s.MetricsAddress, Handler: daemon.Metrics(registry), Log: log}.Run},
+		daemon.Task{Name: "health", Run: daemon.Server{Name: "health", Flag: "http-address", Address: s.Listen(s.HTTPAddress), Handler: health, Log: log}.Run},
+		daemon.Task{Name: "metrics", Run: daemon.Server{Name: "metrics", Flag: "metrics-address", Address: s.Listen(s.MetricsAddress), Handler: daemon.Metrics(registry), Log: log}.Run},
 	)
 }
 

@@ -126,8 +126,8 @@ func (r *rooms) serve(ctx context.Context) error {
 		daemon.Task{Name: "l2", Run: r.l2.Run},
 		daemon.Task{Name: "bgp", Run: r.bgp.Run},
 		daemon.Task{Name: "status", Run: r.recorder.Run},
-		daemon.Task{Name: "health", Run: daemon.Server{Name: "health", Flag: "http-address", Address: r.settings.HTTPAddress, Handler: health, Log: r.log}.Run},
-		daemon.Task{Name: "metrics", Run: daemon.Server{Name: "metrics", Flag: "metrics-address", Address: r.settings.MetricsAddress, Handler: daemon.Metrics(registry), Log: r.log}.Run},
+		daemon.Task{Name: "health", Run: daemon.Server{Name: "health", Flag: "http-address", Address: r.settings.Listen(r.settings.HTTPAddress), Handler: health, Log: r.log}.Run},
+		daemon.Task{Name: "metrics", Run: daemon.Server{Name: "metrics", Flag: "metrics-address", Address: r.settings.Listen(r.settings.MetricsAddress), Handler: daemon.Metrics(registry), Log: r.log}.Run},
 		daemon.Task{Name: "speaker", Run: func(rest context.Context) error {
 			deciding, cancel := context.WithCancel(rest)
 			defer cancel()
