@@ -147,8 +147,8 @@ func (s *Speaker) loop(ctx context.Context, changed <-chan struct{}) {
 
 // step gathers the facts, decides and hands out the result. It returns after what time to look again though nothing changed; 0 = never.
 func (s *Speaker) step(now time.Time) time.Duration {
-	facts, again := s.gather(now)
 	view := s.opt.Gossip.View()
+	facts, again := s.gather(now, view)
 	seeds := s.seed()
 	settled, wait := s.settle.check(now, facts.Config.Synced, view != nil, len(facts.Members), seeds)
 	hold := s.comeback.check(now, s.opt.Links.Interfaces(), len(facts.Members) == 1 && facts.Expected > 1)
@@ -199,7 +199,7 @@ func (s *Speaker) restrain(d *decide.Desired) {
 
 // gather puts the facts together, and says after what time one of them lapses (0: none does). What this node says of itself comes from
 // here, not back from gossip.
-func (s *Speaker) gather(now time.Time) (facts decide.Facts, again time.Duration) {
+func (s *Speaker) gather(now time.Time, view *member.View) (facts decide.Facts, again time.Duration) {
 	facts = decide.Facts{
 		Node:            s.opt.Node,
 		Config:          s.opt.Source.Snapshot(),
@@ -209,7 +209,7 @@ func (s *Speaker) gather(now time.Time) (facts decide.Facts, again time.Duration
 	if facts.Config == nil {
 		facts.Config = &config.Snapshot{}
 	}
-	if view := s.opt.Gossip.View(); view != nil {
+	if view != nil {
 		facts.Claims = view.Claims
 		facts.Expected = view.Known
 		for _, m := range view.Members {
@@ -266,8 +266,8 @@ func (s *Speaker) self() decide.Member {
 	}
 }
 
-// state is what the others are told: Restarting while a speaker that others were before has just come and still listens: were it chosen now, nobody would answer
-// until it has listened enough. Speakers that all come at once are chosen at once.
+// state is what the others are told: Restarting while this speaker has come after others and still listens. Were it chosen now, nobody would
+// answer until it has listened enough. Speakers that all come at once are chosen at once.
 func (s *Speaker) state() decide.State {
 	view := s.opt.Gossip.View()
 	if s.settle.done || view == nil {

@@ -70,11 +70,8 @@ func run(ctx context.Context) error {
 	return serve(ctx, s, client, v, log)
 }
 
-// gossipKeyEntry is the entry of the Secret that holds the key; gossipKeySize is that of AES-256 in bytes.
-const (
-	gossipKeyEntry = "gossip-key"
-	gossipKeySize  = 32
-)
+// gossipKeySize is that of AES-256 in bytes.
+const gossipKeySize = 32
 
 // serve builds everything, in order of dependency, and runs it.
 func serve(ctx context.Context, s *settings, client *kube.Client, version string, log *slog.Logger) error {
@@ -94,7 +91,7 @@ func serve(ctx context.Context, s *settings, client *kube.Client, version string
 			}, lead)
 		},
 		EnsureKey: func(ctx context.Context) error {
-			return client.EnsureSecret(ctx, s.Namespace, s.gossipSecret, gossipKeyEntry, newKey)
+			return client.EnsureSecret(ctx, s.Namespace, s.gossipSecret, kube.GossipKeyEntry, newKey)
 		},
 	})
 	registry := daemon.NewRegistry(version)

@@ -43,7 +43,7 @@ func build(s *settings, client *kube.Client, version string, log *slog.Logger) *
 		Node:              s.node,
 		GossipService:     s.gossipService,
 		GossipSecret:      s.gossipSecret,
-		GossipKey:         gossipKeyEntry,
+		GossipKey:         kube.GossipKeyEntry,
 		Log:               log.With("part", "source"),
 	})
 	r.links = link.New(link.Options{Exclude: s.excluded, Log: log.With("part", "link")})

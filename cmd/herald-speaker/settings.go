@@ -12,12 +12,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/heraldlb/herald/cmd/daemon"
+	"github.com/heraldlb/herald/config/kube"
 	"github.com/heraldlb/herald/speaker/link"
 	"github.com/heraldlb/herald/speaker/member"
 )
-
-// gossipKeyEntry is the entry of the Secret, and so the file in its volume, that holds the gossip key.
-const gossipKeyEntry = "gossip-key"
 
 // settings are the flags.
 type settings struct {
@@ -42,7 +40,7 @@ func parse(args []string, lookup func(string) (string, bool), version string) (*
 	flags.StringVar(&s.node, "node-name", "", "`name` of the Node this speaker runs on; empty: the host's name")
 	flags.StringVar(&s.gossipBind, "gossip-bind-address", "", "`address` of this node for gossip; empty: the first that its Node lists")
 	flags.Uint16Var(&s.gossipPort, "gossip-port", 7947, "TCP and UDP `port` for gossip, the same on all nodes")
-	flags.StringVar(&s.gossipKeyDir, "gossip-key-dir", "", "`directory` with the gossip key in the file "+gossipKeyEntry+"; without it the key is read from the Secret")
+	flags.StringVar(&s.gossipKeyDir, "gossip-key-dir", "", "`directory` with the gossip key in the file "+kube.GossipKeyEntry+"; without it the key is read from the Secret")
 	flags.StringVar(&s.gossipService, "gossip-service", "herald-gossip", "`name` of the headless Service that lists all speakers")
 	flags.StringVar(&s.gossipSecret, "gossip-secret", "herald-gossip", "`name` of the Secret that holds the gossip key")
 	flags.StringSliceVar(&s.exclude, "exclude-interfaces", strings.Split(link.DefaultExclude, ","), "regular `expressions` for names of interfaces that never announce")
@@ -85,7 +83,7 @@ func keyFromDir(dir string) ([]byte, error) {
 	if dir == "" {
 		return nil, nil
 	}
-	file := filepath.Join(dir, gossipKeyEntry)
+	file := filepath.Join(dir, kube.GossipKeyEntry)
 	key, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil

@@ -9,6 +9,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// GossipKeyEntry is the entry of the gossip Secret, and so the file in its volume, that holds the key: the controller makes it, speakers read it.
+const GossipKeyEntry = "gossip-key"
+
 // EnsureSecret makes sure that the Secret in Herald's namespace has a non-empty entry: one that is there stays, else generate makes it. Of
 // several callers at the same time one wins and the others see its entry.
 func (c *Client) EnsureSecret(ctx context.Context, namespace, name, entry string, generate func() []byte) error {
