@@ -99,7 +99,7 @@ func (w *worker) watchSources(ctx context.Context) {
 
 func (w *worker) watch(ctx context.Context, resource, name string, kind runtime.Object) {
 	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, name)
-	stale := func() { w.post(func() { w.mounted = false }) }
+	stale := func() { w.post(func() { w.stale = true }) }
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: cache.NewListWatchFromClient(w.k.client.CoreV1().RESTClient(), resource, w.pod.Namespace, selector),
 		ObjectType:    kind,

@@ -29,9 +29,11 @@ type worker struct {
 	began    time.Time
 	sandbox  *sandbox
 	volumes  *volumes
-	mounted  bool      // volumes are up to date
+	mounted  bool      // volumes are there, and were up to date at some time
+	stale    bool      // what the volumes show has changed since
 	watching bool      // changes of what the volumes show are watched
 	retryAt  time.Time // when to try again what has failed
+	freshAt  time.Time // when to try again to bring the volumes up to date
 	problem  string    // why containers do not start yet
 	init     []*container
 	main     []*container
@@ -142,7 +144,8 @@ func (w *worker) alarm(now time.Time) (<-chan time.Time, func()) {
 	}
 	due(w.retryAt)
 	due(w.reportAt)
-	if w.volumes != nil {
+	due(w.freshAt)
+	if w.volumes != nil && w.freshAt.IsZero() {
 		due(w.volumes.renew)
 	}
 	if !w.stopping {
@@ -172,7 +175,9 @@ func (w *worker) step(ctx context.Context) {
 		w.retryAt = time.Now().Add(retryInterval)
 		return
 	}
-	w.problem = ""
+	if w.freshAt.IsZero() {
+		w.problem = ""
+	}
 	for _, c := range w.init {
 		if !c.view.succeeded() {
 			w.startDue(ctx, c, now)
@@ -213,24 +218,36 @@ func (w *worker) prepareNetwork() bool {
 }
 
 // prepareVolumes brings the Pod's volumes up to date. Once they have been, failing to refresh them does not hold up
-// anything: containers go on with what they have.
+// anything: containers go on, and are started again, with what they have.
 func (w *worker) prepareVolumes(ctx context.Context, now time.Time) bool {
-	if w.mounted && (w.volumes.renew.IsZero() || now.Before(w.volumes.renew)) {
+	if w.mounted && !w.refreshDue(now) {
 		return true
 	}
 	if w.volumes == nil {
 		w.volumes = w.newVolumes(ctx)
 	}
+	w.freshAt = time.Time{}
 	if err := w.volumes.prepare(ctx); err != nil {
 		w.fail("volumes", err)
-		return false
+		if w.mounted {
+			w.freshAt = time.Now().Add(retryInterval)
+		}
+		return w.mounted
 	}
-	w.mounted = true
+	w.mounted, w.stale = true, false
 	if !w.watching {
 		w.watching = true
 		w.watchSources(ctx)
 	}
 	return true
+}
+
+// refreshDue reports whether the volumes, which are there, are to be brought up to date now.
+func (w *worker) refreshDue(now time.Time) bool {
+	if !w.freshAt.IsZero() {
+		return !now.Before(w.freshAt)
+	}
+	return w.stale || !w.volumes.renew.IsZero() && !now.Before(w.volumes.renew)
 }
 
 // fail keeps a reason for the status and logs it when it is a new one. That a Pod's objects are forbidden is nothing
