@@ -206,6 +206,16 @@ type L2Advertisement struct {
 	Services   Selection[Key]
 	Nodes      Selection[string]
 	Interfaces []string // exact names or globs (path.Match); empty = all allowed interfaces
+	Preferred  []Preference
+
+	RefreshInterval time.Duration  // addresses are announced again this often, jittered; 0 = only on change
+	FailbackDelay   *time.Duration // after its first choice has been up this long an address goes back to it; nil = it stays
+}
+
+// Preference makes nodes more welcome as owners: the weights of those that select a node add up.
+type Preference struct {
+	Weight int // 1..100
+	Nodes  Selection[string]
 }
 
 // BGPAdvertisement says which addresses are announced by BGP, by which nodes, to which peers.
@@ -263,6 +273,9 @@ type Node struct {
 	Ready              bool         // condition Ready is True
 	NetworkUnavailable bool         // condition NetworkUnavailable is True
 	ExcludeLB          bool         // labelled node.kubernetes.io/exclude-from-external-load-balancers
+	Drain              bool         // tainted heraldlb.io/drain
+	OutOfService       bool         // tainted node.kubernetes.io/out-of-service
+	Unschedulable      bool         // cordoned
 }
 
 // Speaker is what one speaker wrote into its SpeakerStatus.

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/heraldlb/herald/config/parse"
 	"github.com/heraldlb/herald/config/v1beta1"
 )
 
@@ -60,11 +61,22 @@ func sameSlice(a, b *discoveryv1.EndpointSlice) bool {
 		equality.Semantic.DeepEqual(a.Endpoints, b.Endpoints)
 }
 
-// trimNode keeps labels, addresses, the pods' networks and the status of two conditions: what a heartbeat changes is not among them.
+// trimNode keeps labels, addresses, the pods' networks, the taints that drain a node, whether it is cordoned, and the status of two
+// conditions: what a heartbeat changes is not among them.
 func trimNode(n *corev1.Node) {
 	n.ManagedFields, n.Annotations, n.OwnerReferences = nil, nil, nil
-	n.Spec = corev1.NodeSpec{PodCIDRs: n.Spec.PodCIDRs}
+	n.Spec = corev1.NodeSpec{PodCIDRs: n.Spec.PodCIDRs, Unschedulable: n.Spec.Unschedulable, Taints: trimTaints(n.Spec.Taints)}
 	n.Status = corev1.NodeStatus{Addresses: n.Status.Addresses, Conditions: trimNodeConditions(n.Status.Conditions)}
+}
+
+func trimTaints(all []corev1.Taint) []corev1.Taint {
+	var kept []corev1.Taint
+	for _, t := range all {
+		if t.Key == parse.DrainTaint || t.Key == corev1.TaintNodeOutOfService {
+			kept = append(kept, corev1.Taint{Key: t.Key, Effect: t.Effect})
+		}
+	}
+	return kept
 }
 
 func trimNodeConditions(all []corev1.NodeCondition) []corev1.NodeCondition {
@@ -79,7 +91,8 @@ func trimNodeConditions(all []corev1.NodeCondition) []corev1.NodeCondition {
 
 func sameNode(a, b *corev1.Node) bool {
 	return sameMeta(a, b) && slices.Equal(a.Status.Addresses, b.Status.Addresses) && slices.Equal(a.Status.Conditions, b.Status.Conditions) &&
-		slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs)
+		slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs) && a.Spec.Unschedulable == b.Spec.Unschedulable &&
+		slices.Equal(a.Spec.Taints, b.Spec.Taints)
 }
 
 // trimNamespace keeps the labels.

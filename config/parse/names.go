@@ -72,3 +72,6 @@ func annotation(all map[string]string, name string) string {
 	}
 	return ""
 }
+
+// DrainTaint is the taint that drains a node: it announces nothing any more, and hands over what it announced.
+const DrainTaint = "heraldlb.io/drain"

@@ -70,7 +70,15 @@ func (n *nodes) each(yield func(string, labels.Set)) {
 
 func parseNode(o *corev1.Node) *config.Node {
 	_, exclude := o.Labels[corev1.LabelNodeExcludeBalancers]
-	n := &config.Node{Name: o.Name, UID: string(o.UID), ExcludeLB: exclude}
+	n := &config.Node{Name: o.Name, UID: string(o.UID), ExcludeLB: exclude, Unschedulable: o.Spec.Unschedulable}
+	for _, t := range o.Spec.Taints {
+		switch t.Key {
+		case DrainTaint:
+			n.Drain = true
+		case corev1.TaintNodeOutOfService:
+			n.OutOfService = true
+		}
+	}
 	for _, a := range o.Status.Addresses {
 		if a.Type != corev1.NodeInternalIP && a.Type != corev1.NodeExternalIP {
 			continue
@@ -94,7 +102,8 @@ func parseNode(o *corev1.Node) *config.Node {
 
 func equalNodes(a, b *config.Node) bool {
 	return a.Name == b.Name && a.UID == b.UID && a.Ready == b.Ready && a.NetworkUnavailable == b.NetworkUnavailable &&
-		a.ExcludeLB == b.ExcludeLB && slices.Equal(a.Addresses, b.Addresses)
+		a.ExcludeLB == b.ExcludeLB && a.Drain == b.Drain && a.OutOfService == b.OutOfService && a.Unschedulable == b.Unschedulable &&
+		slices.Equal(a.Addresses, b.Addresses)
 }
 
 // podNetworks returns the prefixes of a node's pods, sorted.

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/heraldlb/herald/config"
 )
@@ -17,6 +18,7 @@ type Desired struct {
 	Peers    []*config.Peer       // BGP sessions this node holds
 	Routes   []Route
 	Verdicts []Verdict
+	Again    time.Time // when the outcome may change though no other fact does; zero = never
 }
 
 // L2Address is an address this node answers for.
@@ -24,6 +26,14 @@ type L2Address struct {
 	Addr       netip.Addr
 	Interfaces []string // names of the node's interfaces that answer, sorted, never empty
 	Taken      Reason   // why this node has it
+
+	Refresh time.Duration // announce it again this often, jittered; 0 = only on change
+	Probe   bool          // nobody is known to have used it: look for a foreign user before the first use (RFC 5227)
+
+	// For names the restarting node that this one stands in for: it answers with MACs, which belong to that node, one for each of
+	// Interfaces, and announces nothing. "" = for itself, with the interface's own.
+	For  string
+	MACs []string
 }
 
 // Route is a prefix this node advertises, and the peers (by name, sorted) that are told. Several routes may share a prefix: what they
@@ -76,4 +86,7 @@ const (
 	Elected  Reason = "Elected"  // nobody ever claimed the address
 	TookOver Reason = "TookOver" // it was claimed before, by a node that is gone or no longer eligible
 	Won      Reason = "Won"      // other live nodes claim it too, and this node's claim is the best: announce again
+	HandedOn Reason = "HandedOn" // it is another node's to take, and this one answers until that one does
+	Returned Reason = "Returned" // its owner gave it to this node: it drains, or this is the first choice and failbackDelay is over
+	StandIn  Reason = "StandIn"  // its owner restarts: this node answers with the owner's MAC
 )

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/heraldlb/herald/config"
 )
@@ -14,6 +15,11 @@ type Facts struct {
 	Claims          Memory   // highest claim counters ever seen, also of the dead
 	Expected        int      // how many speakers there should be (live or not), for "majority"; at least len(Members)
 	IgnoreExcludeLB bool     // --ignore-exclude-lb
+
+	DrainOnCordon bool // --drain-on-cordon
+	Now           time.Time
+	// Since says, for each live member, since when it has been seen able to answer without a break. Only failbackDelay asks.
+	Since map[string]time.Time
 
 	// Heard names, for an address, a node that is no live member but was heard on the wire to answer for it (gossip cut, segment
 	// whole). Of the two the one with the better rank goes on; both sides come to that alone. May be nil.
@@ -62,6 +68,10 @@ type Claim struct {
 	// node that ends up alone may see a majority for a moment, and take what is not its to take: if it finds itself in the minority
 	// later, its provisional claims lose Majority. Once everybody is there again, what nobody disputed is as good as any.
 	Provisional bool
+
+	// To names the node that its maker wants to have the address instead, because it drains or gives it back: that node claims it, and
+	// the maker answers until then. "" = nobody.
+	To string
 }
 
 // Memory is the highest claim counter seen for each address.
