@@ -253,6 +253,7 @@ type Peer struct {
 	VRF           string   // device that the session is bound to; "" = none
 	Password      Password // TCP MD5 (RFC 2385); "" = none
 	Restart       GracefulRestart
+	BFD           *BFDProfile // how the path is watched; nil = it is not
 	Nodes         Selection[string]
 }
 
@@ -284,6 +285,7 @@ type Speaker struct {
 	Version    string
 	Interfaces []Interface
 	L2         []L2Holding
+	Conflicts  []L2Conflict
 	Sessions   []Session
 }
 
@@ -303,6 +305,14 @@ type L2Holding struct {
 	Since     time.Time
 }
 
+// L2Conflict is a foreign user of an address that a speaker answers for, or would.
+type L2Conflict struct {
+	Address   netip.Addr
+	Interface string
+	MAC       string // of the foreign user; lower-case, colon-separated
+	Since     time.Time
+}
+
 // Session is the state of one BGP session.
 type Session struct {
 	Peer         string // name of the BGPPeer
@@ -316,6 +326,7 @@ type Session struct {
 	HoldTime     time.Duration
 	Advertised   map[Family]int
 	Restart      time.Duration // how long the peer keeps our routes while the speaker restarts; 0: it does not
+	BFD          string        // state of the path (RFC 5880): AdminDown, Down, Init, Up; "" = it is not watched
 	LastError    string
 }
 
