@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/config/v1beta1"
@@ -21,7 +22,24 @@ type scope struct {
 type l2Spec struct {
 	scope
 	interfaces []string
+	preferred  []preferenceSpec
+	refresh    time.Duration
+	failback   *time.Duration // nil: never
 }
+
+// preferenceSpec is one preference; its selection has one selector at most, and none selects all.
+type preferenceSpec struct {
+	weight int
+	nodes  nodeSelection
+}
+
+// Bounds and defaults of an L2Advertisement.
+const (
+	defaultRefresh = time.Minute
+	maxRefresh     = 24 * time.Hour
+	maxFailback    = 365 * 24 * time.Hour
+	maxWeight      = 100
+)
 
 type bgpSpec struct {
 	scope
@@ -47,7 +65,51 @@ func parseL2Spec(o *v1beta1.L2Advertisement) (l2Spec, []config.Problem) {
 			})
 		}
 	}
-	return l2Spec{s, o.Spec.Interfaces}, problems
+	spec := l2Spec{scope: s, interfaces: o.Spec.Interfaces, refresh: defaultRefresh}
+	var more []config.Problem
+	spec.preferred, more = parsePreferences(o.Spec.PreferredNodeSelectors)
+	problems = append(problems, more...)
+	if d := o.Spec.RefreshInterval; d != nil {
+		spec.refresh = d.Duration
+		problems = append(problems, checkDuration("spec.refreshInterval", d.Duration, maxRefresh)...)
+	}
+	if d := o.Spec.FailbackDelay; d != nil {
+		spec.failback = new(d.Duration)
+		problems = append(problems, checkDuration("spec.failbackDelay", d.Duration, maxFailback)...)
+	}
+	return spec, problems
+}
+
+func parsePreferences(in []v1beta1.PreferredNodeSelector) ([]preferenceSpec, []config.Problem) {
+	var out []preferenceSpec
+	var problems []config.Problem
+	for i, p := range in {
+		field := fmt.Sprintf("spec.preferredNodeSelectors[%d].", i)
+		if p.Weight < 1 || p.Weight > maxWeight {
+			problems = append(problems, config.Problem{
+				Field: field + "weight", Reason: InvalidWeight, Message: fmt.Sprintf("%d is not a weight from 1 to %d", p.Weight, maxWeight),
+			})
+		}
+		one, err := parseSelector(p.Preference)
+		if err != nil {
+			problems = append(problems, config.Problem{Field: field + "preference", Reason: InvalidSelector, Message: "not a label selector: " + err.Error()})
+			continue
+		}
+		next := preferenceSpec{weight: int(p.Weight)}
+		next.nodes.add(one)
+		out = append(out, next)
+	}
+	return out, problems
+}
+
+// checkDuration says what is wrong with a duration that must be in whole seconds and not negative.
+func checkDuration(field string, d, most time.Duration) []config.Problem {
+	if d >= 0 && d <= most && d%time.Second == 0 {
+		return nil
+	}
+	return []config.Problem{{
+		Field: field, Reason: InvalidDuration, Message: fmt.Sprintf("%s is not from 0 to %.0fh in whole seconds", d, most.Hours()),
+	}}
 }
 
 func parseBGPSpec(o *v1beta1.BGPAdvertisement) (bgpSpec, []config.Problem) {
@@ -70,9 +132,19 @@ func (w *world) parseL2(objs []*v1beta1.L2Advertisement) []*config.L2Advertiseme
 		w.report(ref, problems, false)
 		out = append(out, reuse(d, &config.L2Advertisement{
 			Name: d.name, Pools: pools, Services: w.selectServices(&spec.services), Nodes: w.selectNodes(&spec.nodes), Interfaces: spec.interfaces,
+			Preferred: w.prefer(spec.preferred), RefreshInterval: spec.refresh, FailbackDelay: spec.failback,
 		}, equalL2))
 	}
 	slices.SortFunc(out, func(a, b *config.L2Advertisement) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// prefer returns which nodes the preferences select.
+func (w *world) prefer(specs []preferenceSpec) []config.Preference {
+	var out []config.Preference
+	for i := range specs {
+		out = append(out, config.Preference{Weight: specs[i].weight, Nodes: w.selectNodes(&specs[i].nodes)})
+	}
 	return out
 }
 
@@ -114,8 +186,12 @@ func (w *world) hasPeer(name string) bool {
 
 func equalL2(a, b *config.L2Advertisement) bool {
 	return a.Name == b.Name && a.Pools.Equal(b.Pools) && a.Services.Equal(b.Services) && a.Nodes.Equal(b.Nodes) &&
-		slices.Equal(a.Interfaces, b.Interfaces)
+		slices.Equal(a.Interfaces, b.Interfaces) && slices.EqualFunc(a.Preferred, b.Preferred, equalPreferences) &&
+		a.RefreshInterval == b.RefreshInterval && (a.FailbackDelay == nil) == (b.FailbackDelay == nil) &&
+		(a.FailbackDelay == nil || *a.FailbackDelay == *b.FailbackDelay)
 }
+
+func equalPreferences(a, b config.Preference) bool { return a.Weight == b.Weight && a.Nodes.Equal(b.Nodes) }
 
 func equalBGP(a, b *config.BGPAdvertisement) bool {
 	return a.Name == b.Name && a.Pools.Equal(b.Pools) && a.Services.Equal(b.Services) && a.Nodes.Equal(b.Nodes) && a.Peers.Equal(b.Peers)

@@ -104,8 +104,15 @@ func dump(s *config.Snapshot) string {
 		fmt.Fprintln(&b, "clusterips", s.ServiceCIDRs)
 	}
 	for _, a := range s.L2Advertisements {
-		fmt.Fprintf(&b, "l2 %s pools=%s services=%s nodes=%s interfaces=%v\n", a.Name,
-			sel(a.Pools, poolNames(s)), sel(a.Services, serviceKeys(s)), sel(a.Nodes, nodeNames(s)), a.Interfaces)
+		fmt.Fprintf(&b, "l2 %s pools=%s services=%s nodes=%s interfaces=%v refresh=%s", a.Name,
+			sel(a.Pools, poolNames(s)), sel(a.Services, serviceKeys(s)), sel(a.Nodes, nodeNames(s)), a.Interfaces, a.RefreshInterval)
+		for _, p := range a.Preferred {
+			fmt.Fprintf(&b, " prefer=%d:%s", p.Weight, sel(p.Nodes, nodeNames(s)))
+		}
+		if a.FailbackDelay != nil {
+			fmt.Fprintf(&b, " failback=%s", *a.FailbackDelay)
+		}
+		fmt.Fprintln(&b)
 	}
 	for _, p := range s.Peers {
 		fmt.Fprintf(&b, "peer %s AS%d->AS%d %s:%d source=%v families=%v hold=%s keepalive=%s connect=%s id=%v multihop=%t nodes=%s\n", p.Name, p.MyASN, p.PeerASN,
@@ -116,7 +123,7 @@ func dump(s *config.Snapshot) string {
 			sel(a.Pools, poolNames(s)), sel(a.Services, serviceKeys(s)), sel(a.Nodes, nodeNames(s)), sel(a.Peers, peerNames(s)))
 	}
 	for _, v := range s.Speakers {
-		fmt.Fprintf(&b, "speaker %s %q %+v %v %+v\n", v.Node, v.Version, v.Interfaces, v.L2, v.Sessions)
+		fmt.Fprintf(&b, "speaker %s %q %+v %v conflicts=%v %+v\n", v.Node, v.Version, v.Interfaces, v.L2, v.Conflicts, v.Sessions)
 	}
 	for _, o := range s.Objects {
 		if o.Ready != (config.Condition{}) {

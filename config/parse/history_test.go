@@ -92,6 +92,13 @@ func (c *cluster) selectors() []v1beta1.LabelSelector {
 	return []v1beta1.LabelSelector{{}}
 }
 
+func (c *cluster) selectorOrAll() v1beta1.LabelSelector {
+	if list := c.selectors(); len(list) > 0 {
+		return list[0]
+	}
+	return v1beta1.LabelSelector{}
+}
+
 func (c *cluster) addr(max int) string { return fmt.Sprintf("192.0.2.%d", c.r.IntN(max)) }
 
 func (c *cluster) step() {
@@ -179,6 +186,14 @@ func (c *cluster) stepConfig() {
 				IPAddressPoolSelectors: c.selectors(), ServiceSelectors: c.selectors(), NodeSelectors: c.selectors(),
 				Interfaces: [][]string{nil, {"eth0"}, {"["}}[c.r.IntN(3)],
 			}
+			for range c.r.IntN(3) {
+				a.Spec.PreferredNodeSelectors = append(a.Spec.PreferredNodeSelectors, v1beta1.PreferredNodeSelector{
+					Weight: int32(c.r.IntN(5)), Preference: c.selectorOrAll(),
+				})
+			}
+			if c.r.IntN(2) == 0 {
+				a.Spec.FailbackDelay = &metav1.Duration{Duration: time.Duration(c.r.IntN(2)) * time.Minute}
+			}
 		})
 	case 1:
 		in.Peers = churn(c, in.Peers, "", func(p *v1beta1.BGPPeer) {
@@ -198,7 +213,12 @@ func forget(m Memory) Memory {
 	forgetKind(&m.m.reserved, &next.reserved, func(*reservationSpec) {})
 	forgetKind(&m.m.peers, &next.peers, func(s *peerSpec) { s.nodes.memo = memo[string]{} })
 	forgetScope := func(s *scope) { s.nodes.memo, s.services.memo = memo[string]{}, memo[config.Key]{} }
-	forgetKind(&m.m.l2, &next.l2, func(s *l2Spec) { forgetScope(&s.scope) })
+	forgetKind(&m.m.l2, &next.l2, func(s *l2Spec) {
+		forgetScope(&s.scope)
+		for i := range s.preferred {
+			s.preferred[i].nodes.memo = memo[string]{}
+		}
+	})
 	forgetKind(&m.m.bgp, &next.bgp, func(s *bgpSpec) { forgetScope(&s.scope) })
 	var ours []*serviceEntry
 	for id, e := range m.m.services.byID {

@@ -28,7 +28,8 @@ const (
 	ServiceCIDR      = "ServiceCIDR"      // pool: the cluster takes ClusterIPs from there
 	PodCIDR          = "PodCIDR"          // pool: a node's pods have addresses from there
 	NothingExcluded  = "NothingExcluded"  // pool: an exclusion touches none of its addresses
-	InvalidDuration  = "InvalidDuration"  // pool
+	InvalidDuration  = "InvalidDuration"  // pool, L2Advertisement
+	InvalidWeight    = "InvalidWeight"    // L2Advertisement
 	InvalidService   = "InvalidService"   // reservation: names no Service
 	AddressReserved  = "AddressReserved"  // reservation: an older one has the address
 	AddressNotInPool = "AddressNotInPool" // reservation: no pool could give the address

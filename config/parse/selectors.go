@@ -24,6 +24,11 @@ func (s *selectors) matches(of labels.Set) bool {
 	return s.all || slices.ContainsFunc(s.list, func(one labels.Selector) bool { return one.Matches(of) })
 }
 
+func (s *selectors) add(one labels.Selector) {
+	s.all = s.all || one.Empty()
+	s.list = append(s.list, one)
+}
+
 // parseSelectors parses the selectors at field. An empty list selects nothing here: what that means is for the caller.
 func parseSelectors(field string, in []v1beta1.LabelSelector) (selectors, []config.Problem) {
 	var out selectors
@@ -36,8 +41,7 @@ func parseSelectors(field string, in []v1beta1.LabelSelector) (selectors, []conf
 			})
 			continue
 		}
-		out.all = out.all || one.Empty()
-		out.list = append(out.list, one)
+		out.add(one)
 	}
 	return out, problems
 }

@@ -48,6 +48,11 @@ func parseSpeaker(o *v1beta1.SpeakerStatus) *config.Speaker {
 				s.L2 = append(s.L2, config.L2Holding{Address: a.Unmap(), Interface: h.Interface, Since: h.Since.Time})
 			}
 		}
+		for _, c := range o.Status.L2.Conflicts {
+			if a, err := netip.ParseAddr(c.Address); err == nil {
+				s.Conflicts = append(s.Conflicts, config.L2Conflict{Address: a.Unmap(), Interface: c.Interface, MAC: strings.ToLower(c.MAC), Since: c.Since.Time})
+			}
+		}
 	}
 	if o.Status.BGP != nil {
 		for i := range o.Status.BGP.Sessions {

@@ -68,6 +68,49 @@ type L2AdvertisementSpec struct {
 	// +kubebuilder:validation:items:MaxLength=64
 	// +kubebuilder:validation:items:XValidation:rule=`self.matches('^([-A-Za-z0-9._*?]|[[]\\^?([A-Za-z0-9._](-[A-Za-z0-9._])?)+[]])+$') && !(self in ['.', '..'])`,messageExpression=`'"' + self + '" is not an interface name or glob: use names such as eth0, or globs such as bond* and eth[0-3]; regular expressions are not accepted'`
 	Interfaces []string `json:"interfaces,omitempty"`
+
+	// Nodes that are preferred as owners of addresses: the weights of the selectors that match a node add up, and the nodes with
+	// the greatest sum are chosen from. An address that another node has already stays there, unless failbackDelay is given.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	PreferredNodeSelectors []PreferredNodeSelector `json:"preferredNodeSelectors,omitempty"`
+
+	// How often addresses are announced again unasked, so that switches do not forget the way to them: with some jitter, in
+	// whole seconds from 1s to 24h; 0: only on change. Where several advertisements cover an address the shortest counts.
+	//
+	// +optional
+	// +kubebuilder:default="60s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule=`self.size() > 0 && self.matches('^(0|([0-9]{1,2}h)?([0-9]{1,4}m)?([0-9]{1,5}s)?)$')`,messageExpression=`'"' + self + '" is not a duration in whole seconds such as 60s or 5m'`
+	// +kubebuilder:validation:XValidation:rule=`self.size() == 0 || !self.matches('^(0|([0-9]{1,2}h)?([0-9]{1,4}m)?([0-9]{1,5}s)?)$') || duration(self) <= duration('24h')`,message="must not be longer than a day: 24h"
+	RefreshInterval *metav1.Duration `json:"refreshInterval,omitempty"`
+
+	// When the first choice for an address comes back, how long it has to be up until the address is given back to it, in whole
+	// seconds up to 8760h; 0: at once. A move breaks connections, so by default the address stays where it is.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule=`self.size() > 0 && self.matches('^(0|([0-9]{1,4}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?)$')`,messageExpression=`'"' + self + '" is not a duration in whole seconds such as 90s, 5m or 1h'`
+	// +kubebuilder:validation:XValidation:rule=`self.size() == 0 || !self.matches('^(0|([0-9]{1,4}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?)$') || duration(self) <= duration('8760h')`,message="must not be longer than a year: 8760h"
+	FailbackDelay *metav1.Duration `json:"failbackDelay,omitempty"`
+}
+
+// PreferredNodeSelector makes nodes more welcome than others.
+type PreferredNodeSelector struct {
+	// How much the preference counts, 1 to 100.
+	//
+	// +required
+	// +kubebuilder:validation:XValidation:rule="self >= 1 && self <= 100",message="must be a weight from 1 to 100"
+	Weight int32 `json:"weight"`
+
+	// Selects the preferred nodes by their labels.
+	//
+	// +required
+	Preference LabelSelector `json:"preference"`
 }
 
 // L2AdvertisementList is a list of L2Advertisement.

@@ -104,6 +104,12 @@ type SpeakerL2 struct {
 	// +listMapKey=address
 	// +listMapKey=interface
 	Addresses []SpeakerL2Address `json:"addresses,omitempty"`
+
+	// Foreign users of addresses that this speaker answers for, or would.
+	//
+	// +optional
+	// +listType=atomic
+	Conflicts []SpeakerL2Conflict `json:"conflicts,omitempty"`
 }
 
 // SpeakerL2Address is one address, once for each interface that answers.
@@ -115,6 +121,21 @@ type SpeakerL2Address struct {
 	Interface string `json:"interface"`
 
 	// Since when it does.
+	Since metav1.MicroTime `json:"since"`
+}
+
+// SpeakerL2Conflict is somebody else, not a speaker, who uses an address of a Service.
+type SpeakerL2Conflict struct {
+	// The address in dispute.
+	Address string `json:"address"`
+
+	// The interface that the other one was heard on.
+	Interface string `json:"interface"`
+
+	// MAC address of the other one, lower-case and separated by colons.
+	MAC string `json:"mac"`
+
+	// Since when it is heard.
 	Since metav1.MicroTime `json:"since"`
 }
 
