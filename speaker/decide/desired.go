@@ -14,9 +14,10 @@ type Desired struct {
 	Incomplete bool
 
 	L2       []L2Address
-	Claims   map[netip.Addr]Claim // what this node claims: exactly the addresses in L2
+	Claims   map[netip.Addr]Claim // what this node claims: exactly the addresses in L2, without those it stands in for
 	Peers    []*config.Peer       // BGP sessions this node holds
 	Routes   []Route
+	Draining bool // Routes is what this node would advertise; they are to go, after the routers were asked to prefer others (RFC 8326)
 	Verdicts []Verdict
 	Again    time.Time // when the outcome may change though no other fact does; zero = never
 }
@@ -28,7 +29,10 @@ type L2Address struct {
 	Taken      Reason   // why this node has it
 
 	Refresh time.Duration // announce it again this often, jittered; 0 = only on change
-	Probe   bool          // nobody is known to have used it: look for a foreign user before the first use (RFC 5227)
+
+	// Probe asks to look for another user before the first use (RFC 5227): nobody is known to have had the address, or most speakers are
+	// out of hearing and one of them may. It is set in the decision that takes the address, and no more once it is Kept.
+	Probe bool
 
 	// For names the restarting node that this one stands in for: it answers with MACs, which belong to that node, one for each of
 	// Interfaces, and announces nothing. "" = for itself, with the interface's own.
@@ -86,7 +90,7 @@ const (
 	Elected  Reason = "Elected"  // nobody ever claimed the address
 	TookOver Reason = "TookOver" // it was claimed before, by a node that is gone or no longer eligible
 	Won      Reason = "Won"      // other live nodes claim it too, and this node's claim is the best: announce again
-	HandedOn Reason = "HandedOn" // it is another node's to take, and this one answers until that one does
+	HandedOn Reason = "HandedOn" // it is another node's to take, and this one answers until that one does: not to be defended
 	Returned Reason = "Returned" // its owner gave it to this node: it drains, or this is the first choice and failbackDelay is over
 	StandIn  Reason = "StandIn"  // its owner restarts: this node answers with the owner's MAC
 )

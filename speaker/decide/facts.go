@@ -24,6 +24,10 @@ type Facts struct {
 	// Heard names, for an address, a node that is no live member but was heard on the wire to answer for it (gossip cut, segment
 	// whole). Of the two the one with the better rank goes on; both sides come to that alone. May be nil.
 	Heard map[netip.Addr]string
+
+	// Insists has those addresses of Heard whose rival went on although it must have heard this node, which has the better rank: it is
+	// in the majority, and will not give way. A node in the minority does then, whatever the ranks. May be nil.
+	Insists map[netip.Addr]bool
 }
 
 // State is what a member says of itself.
