@@ -62,7 +62,11 @@ func TestParseCommunityRefuses(t *testing.T) {
 }
 
 func FuzzParseCommunity(f *testing.F) {
-	for _, s := range []string{"65000:100", "large:1:2:3", "rt:192.0.2.1:7", "soo:4200000000:1", "no-export", "1:2:3:4"} {
+	for _, s := range []string{
+		"65000:100", "large:1:2:3", "rt:192.0.2.1:7", "soo:4200000000:1", "no-export", "1:2:3:4",
+		// What earlier runs found to go other ways.
+		"100000:100000", ":+", "l2:3", "large:0::", "::::::::::::::::", "rt:10.\x93:", "rt:100.0.70000:0", "soo:1000:0", "soo:000000\xdb\xdb0", "\x7f\x00", "０", "\"\"",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -156,7 +156,7 @@ func (s *Source) Snapshot() *config.Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dirty.Swap(false) || s.last == nil {
-		s.last, s.memory = parse.Parse(s.Objects(), s.memory)
+		s.last, s.memory = parse.Parse(s.changed(), s.memory)
 		s.await(firstExpiry(s.last))
 	}
 	return s.last
@@ -187,8 +187,28 @@ func (s *Source) await(when time.Time) {
 	}
 }
 
-// Objects returns what Snapshot is made of, in no order. The objects must not be changed.
+// changed returns what the next Snapshot is made of: of the kinds that are many, only what changed since it was called last. What changes
+// meanwhile may be in it or not; then it is in the next.
+func (s *Source) changed() parse.Objects {
+	in := s.around()
+	c := &in.Changes
+	var whole [3]bool
+	in.Services, c.GoneServices, whole[0] = s.services.drain()
+	in.EndpointSlices, c.GoneEndpointSlices, whole[1] = s.slices.drain()
+	in.Namespaces, c.GoneNamespaces, whole[2] = s.namespaces.drain()
+	c.Services, c.EndpointSlices, c.Namespaces = !whole[0], !whole[1], !whole[2]
+	return in
+}
+
+// Objects returns all that is known, in no order. The objects must not be changed.
 func (s *Source) Objects() parse.Objects {
+	in := s.around()
+	in.Namespaces, in.Services, in.EndpointSlices = s.namespaces.list(), s.services.list(), s.slices.list()
+	return in
+}
+
+// around returns the objects of the kinds that are few.
+func (s *Source) around() parse.Objects {
 	synced := s.synced() // before the lists, which can only be more complete by then
 	announcing := s.opts.Role == Speaker
 	var speakers []*v1beta1.SpeakerStatus
@@ -196,12 +216,9 @@ func (s *Source) Objects() parse.Objects {
 		speakers = s.speakers.list()
 	}
 	return parse.Objects{
-		Namespaces:        s.namespaces.list(),
 		ServiceCIDRs:      s.serviceCIDRs.list(),
 		Reservations:      s.reservations.list(),
-		Services:          s.services.list(),
 		Left:              s.left.list(s.services),
-		EndpointSlices:    s.slices.list(),
 		Nodes:             s.nodes.list(),
 		Pools:             s.pools.list(),
 		L2Advertisements:  s.l2Adverts.list(),

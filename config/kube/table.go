@@ -29,15 +29,17 @@ type table[T object] struct {
 	gone    func(T)           // an object left the table; called without the lock; may be nil
 	newer   func()            // an object was kept of which only the version differs; called without the lock; may be nil
 
-	mu     sync.RWMutex
-	items  map[config.Key]T
-	synced bool
+	mu      sync.RWMutex
+	items   map[config.Key]T
+	synced  bool
+	steps   bool // since drain, only single objects were put in or taken out: those of touched
+	touched map[config.Key]struct{}
 }
 
 var _ cache.TransformingStore = (*table[object])(nil)
 
 func newTable[T object](trim func(T), same func(a, b T) bool, changed func()) *table[T] {
-	return &table[T]{trim: trim, same: same, changed: changed, items: make(map[config.Key]T)}
+	return &table[T]{trim: trim, same: same, changed: changed, items: make(map[config.Key]T), touched: make(map[config.Key]struct{})}
 }
 
 func keyOf(o metav1.Object) config.Key {
@@ -49,6 +51,33 @@ func (t *table[T]) list() []T {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return slices.AppendSeq(make([]T, 0, len(t.items)), maps.Values(t.items))
+}
+
+// drain returns, since it was called last, what came or changed and the names of what went; or all there is with whole set, as at first and
+// after a list.
+func (t *table[T]) drain() (came []T, gone []config.Key, whole bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if whole = !t.steps; whole {
+		t.steps = true
+		return slices.AppendSeq(make([]T, 0, len(t.items)), maps.Values(t.items)), nil, true
+	}
+	for key := range t.touched {
+		if o, ok := t.items[key]; ok {
+			came = append(came, o)
+		} else {
+			gone = append(gone, key)
+		}
+	}
+	t.touched = make(map[config.Key]struct{}) // one that was large once stays large
+	return came, gone, false
+}
+
+// touch notes that an object was put in or taken out. The lock is held.
+func (t *table[T]) touch(key config.Key) {
+	if t.steps {
+		t.touched[key] = struct{}{}
+	}
 }
 
 func (t *table[T]) get(key config.Key) (T, bool) {
@@ -72,6 +101,7 @@ func (t *table[T]) put(o T) {
 	fresh := ok && old.GetUID() == o.GetUID() && older(old, o)
 	if fresh {
 		t.items[keyOf(o)] = o
+		t.touch(keyOf(o))
 	}
 	t.mu.Unlock()
 	if fresh {
@@ -100,6 +130,7 @@ func (t *table[T]) set(o T) {
 		return
 	}
 	t.items[keyOf(o)] = o
+	t.touch(keyOf(o))
 	t.mu.Unlock()
 	if successor && t.gone != nil {
 		t.gone(old)
@@ -141,6 +172,7 @@ func (t *table[T]) drop(obj T) {
 	t.mu.Lock()
 	old, ok := t.items[keyOf(obj)]
 	delete(t.items, keyOf(obj))
+	t.touch(keyOf(obj))
 	t.mu.Unlock()
 	if !ok {
 		return
@@ -165,7 +197,8 @@ func (t *table[T]) Replace(objs []any, _ string) error {
 	}
 	t.mu.Lock()
 	prev, first := t.items, !t.synced
-	t.items, t.synced = next, true
+	t.items, t.synced, t.steps = next, true, false
+	t.touched = make(map[config.Key]struct{})
 	t.mu.Unlock()
 
 	differs := first

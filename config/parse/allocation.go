@@ -97,6 +97,7 @@ type admission struct {
 	scopes     []poolScope // in the order in which a Service tries them
 	epoch      uint64      // counts changes of scopes
 	askLabels  bool        // some scope asks for labels of namespaces
+	version    uint64      // counts changes of scopes and namespaces
 	count      uint64      // stamps given so far
 	namespaces map[string]*namespaceEntry
 }
@@ -118,29 +119,53 @@ func newAdmission() admission {
 	return admission{namespaces: make(map[string]*namespaceEntry)}
 }
 
-// setNamespaces takes in all namespaces.
-func (a *admission) setNamespaces(objs []*metav1.PartialObjectMetadata) {
+// setNamespaces takes in namespaces, all or those that changed.
+func (a *admission) setNamespaces(objs []*metav1.PartialObjectMetadata, c Changes) {
+	for _, key := range c.GoneNamespaces {
+		a.forget(key.Name)
+	}
+	for _, o := range objs {
+		a.setNamespace(o)
+	}
+	if c.Namespaces {
+		return
+	}
 	seen := make(map[string]bool, len(objs))
 	for _, o := range objs {
 		seen[o.Name] = true
-		e := a.namespaces[o.Name]
-		if e == nil {
-			e = &namespaceEntry{}
-			a.namespaces[o.Name] = e
-		}
-		if e.known && e.version == o.ResourceVersion && e.version != "" {
-			continue
-		}
-		if !maps.Equal(e.labels, o.Labels) {
-			e.labels, e.epoch = maps.Clone(o.Labels), 0
-		}
-		e.known, e.version = true, o.ResourceVersion
 	}
-	for name := range a.namespaces {
-		if !seen[name] {
-			delete(a.namespaces, name)
+	for name, e := range a.namespaces {
+		if e.known && !seen[name] {
+			a.forget(name)
 		}
 	}
+}
+
+func (a *admission) setNamespace(o *metav1.PartialObjectMetadata) {
+	e := a.namespaces[o.Name]
+	if e == nil {
+		e = &namespaceEntry{}
+		a.namespaces[o.Name] = e
+	}
+	if e.known && e.version == o.ResourceVersion && e.version != "" {
+		return
+	}
+	if !e.known || !maps.Equal(e.labels, o.Labels) {
+		e.labels, e.epoch = maps.Clone(o.Labels), 0
+		a.version++
+	}
+	e.known, e.version = true, o.ResourceVersion
+}
+
+// forget drops a namespace.
+func (a *admission) forget(name string) {
+	delete(a.namespaces, name)
+	a.version++
+}
+
+// forgetUnknown drops what is remembered of namespaces that have not been seen, which may not have Services any more either.
+func (a *admission) forgetUnknown() {
+	maps.DeleteFunc(a.namespaces, func(_ string, e *namespaceEntry) bool { return !e.known })
 }
 
 // setScopes takes in the allocations of all pools in force.
@@ -153,6 +178,7 @@ func (a *admission) setScopes(scopes []poolScope) {
 	}
 	a.scopes = scopes
 	a.epoch++
+	a.version++
 	a.askLabels = slices.ContainsFunc(scopes, func(s poolScope) bool { return len(s.inside.list) > 0 })
 }
 
@@ -208,14 +234,22 @@ func (e *namespaceEntry) admits(of labels.Set) []string {
 	return names
 }
 
-// admit answers for all Services. An answer that differs makes a new value of the Service.
+// admit answers for all Services whose answer may be another than before. One that is makes a new value of the Service.
 func (s *services) admit(a *admission) {
+	ask := s.unasked
+	if s.answered != a.version {
+		ask, s.answered = s.sorted, a.version
+		a.forgetUnknown()
+	}
 	var ns *namespaceEntry
 	var waiting bool
 	at := ""
-	for i, e := range s.sorted {
-		if i == 0 || e.service.Namespace != at {
-			at = e.service.Namespace
+	for i, e := range ask {
+		if !e.ours {
+			continue // it was taken out again
+		}
+		if i == 0 || e.key.Namespace != at {
+			at = e.key.Namespace
 			ns = a.namespace(at)
 			waiting = !ns.known && a.askLabels
 		}
@@ -227,7 +261,7 @@ func (s *services) admit(a *admission) {
 		if waiting != e.service.Waiting || !slices.Equal(names, e.service.Admitted) {
 			next := *e.service
 			next.Admitted, next.Waiting = names, waiting
-			e.service = &next
+			s.set(e, &next)
 		}
 	}
 }

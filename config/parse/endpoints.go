@@ -11,54 +11,56 @@ import (
 // endpoints remembers the EndpointSlices, by the Service they belong to.
 type endpoints struct {
 	round uint64
-	byID  map[string]*sliceEntry
+	byKey map[config.Key]*sliceEntry
 	of    map[config.Key]map[*sliceEntry]struct{}
 }
 
 type sliceEntry struct {
-	round   uint64 // in which it was seen last
+	round   uint64 // of the last whole list in which it was seen
+	id      string
 	version string
 	service config.Key
 	counts  config.Endpoints
 }
 
 func newEndpoints() endpoints {
-	return endpoints{byID: make(map[string]*sliceEntry), of: make(map[config.Key]map[*sliceEntry]struct{})}
+	return endpoints{byKey: make(map[config.Key]*sliceEntry), of: make(map[config.Key]map[*sliceEntry]struct{})}
 }
 
-// update takes in all slices and returns the Services whose slices are not the same as before.
-func (e *endpoints) update(objs []*discoveryv1.EndpointSlice) map[config.Key]struct{} {
+// update takes in slices, all or those that changed, and returns the Services whose slices are not the same as before.
+func (e *endpoints) update(objs []*discoveryv1.EndpointSlice, c Changes) map[config.Key]struct{} {
 	e.round++
 	dirty := make(map[config.Key]struct{})
+	for _, key := range c.GoneEndpointSlices {
+		e.drop(key, dirty)
+	}
 	for _, o := range objs {
-		id := identity(o)
-		old := e.byID[id]
-		if old != nil && old.version == o.ResourceVersion && o.ResourceVersion != "" {
+		key := config.Key{Namespace: o.Namespace, Name: o.Name}
+		old := e.byKey[key]
+		if old != nil && old.version == o.ResourceVersion && o.ResourceVersion != "" && old.id == identity(o) {
 			old.round = e.round
 			continue
 		}
-		if old != nil {
-			e.drop(id, old, dirty)
-		}
-		e.add(id, o, dirty)
+		e.drop(key, dirty)
+		e.add(key, o, dirty)
 	}
-	if len(e.byID) > len(objs) {
-		for id, s := range e.byID {
+	if !c.EndpointSlices && len(e.byKey) > len(objs) {
+		for key, s := range e.byKey {
 			if s.round != e.round {
-				e.drop(id, s, dirty)
+				e.drop(key, dirty)
 			}
 		}
 	}
 	return dirty
 }
 
-func (e *endpoints) add(id string, o *discoveryv1.EndpointSlice, dirty map[config.Key]struct{}) {
+func (e *endpoints) add(key config.Key, o *discoveryv1.EndpointSlice, dirty map[config.Key]struct{}) {
 	s := &sliceEntry{
-		round: e.round, version: o.ResourceVersion,
+		round: e.round, id: identity(o), version: o.ResourceVersion,
 		service: config.Key{Namespace: o.Namespace, Name: o.Labels[discoveryv1.LabelServiceName]},
 		counts:  countSlice(o),
 	}
-	e.byID[id] = s
+	e.byKey[key] = s
 	if e.of[s.service] == nil {
 		e.of[s.service] = make(map[*sliceEntry]struct{})
 	}
@@ -66,8 +68,13 @@ func (e *endpoints) add(id string, o *discoveryv1.EndpointSlice, dirty map[confi
 	dirty[s.service] = struct{}{}
 }
 
-func (e *endpoints) drop(id string, s *sliceEntry, dirty map[config.Key]struct{}) {
-	delete(e.byID, id)
+// drop forgets a slice, if it is known.
+func (e *endpoints) drop(key config.Key, dirty map[config.Key]struct{}) {
+	s := e.byKey[key]
+	if s == nil {
+		return
+	}
+	delete(e.byKey, key)
 	delete(e.of[s.service], s)
 	if len(e.of[s.service]) == 0 {
 		delete(e.of, s.service)

@@ -222,15 +222,19 @@ func forget(m Memory) Memory {
 	forgetKind(&m.m.bgp, &next.bgp, func(s *bgpSpec) { forgetScope(&s.scope) })
 	var ours []*serviceEntry
 	for id, e := range m.m.services.byID {
+		f := &serviceEntry{id: id, key: e.key}
 		switch {
 		case e.ours:
-			next.services.byID[id] = &serviceEntry{id: id, ours: true, service: e.service}
-			ours = append(ours, next.services.byID[id])
+			f.ours, f.service = true, e.service
+			ours = append(ours, f)
 		case e.left != nil:
-			next.services.byID[id] = &serviceEntry{id: id, left: e.left}
+			f.left = e.left
+		default:
+			continue
 		}
+		next.services.byID[id], next.services.byKey[e.key] = f, f
 	}
-	next.services.reorder(ours)
+	next.services.reorder(nil, ours)
 	return Memory{next}
 }
 

@@ -17,6 +17,7 @@ import (
 )
 
 // Objects is what the API server holds. The objects are only read. Two objects with equal UID and resourceVersion are taken to be equal.
+// Lists are whole, but for those of which Changes says otherwise.
 type Objects struct {
 	Services          []*corev1.Service // of type LoadBalancer, any class
 	Left              []*corev1.Service // not of type LoadBalancer (any more), but carrying Herald's status
@@ -33,6 +34,15 @@ type Objects struct {
 	Options           Options
 	Now               time.Time // reservations that have ended by now are expired; zero: none is
 	Synced            bool      // every source has been listed once
+	Changes           Changes
+}
+
+// Changes says which lists are not whole: such a list only has what came or changed since the Parse that the Memory is from, and what went
+// since is named beside it. That is for the kinds of which there may be thousands. An object that went and came again, or that changed and
+// changed back, may be in the list or not.
+type Changes struct {
+	Services, EndpointSlices, Namespaces             bool // the list is not whole
+	GoneServices, GoneEndpointSlices, GoneNamespaces []config.Key
 }
 
 // Options says which Services are ours, and for whom the snapshot is.
@@ -79,7 +89,7 @@ func Parse(in Objects, last Memory) (*config.Snapshot, Memory) {
 	snap := &config.Snapshot{Synced: in.Synced}
 	snap.Nodes = m.nodes.parse(in.Nodes)
 	snap.ServiceCIDRs = m.networks.parse(in.ServiceCIDRs)
-	m.services.take(in.Services, in.EndpointSlices)
+	m.services.take(in)
 	snap.Released = m.services.released(in.Left)
 	snap.Speakers = parseSpeakers(m.speakers, in.Speakers)
 
@@ -87,7 +97,7 @@ func Parse(in Objects, last Memory) (*config.Snapshot, Memory) {
 	snap.Pools = w.parsePools(in.Pools)
 	snap.Reservations = w.parseReservations(in.Reservations)
 	if !in.Options.Announcing {
-		m.admitted.setNamespaces(in.Namespaces)
+		m.admitted.setNamespaces(in.Namespaces, in.Changes)
 		m.admitted.setScopes(w.scopes)
 		m.services.admit(&m.admitted)
 	}

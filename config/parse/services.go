@@ -8,27 +8,32 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/heraldlb/herald/config"
 )
 
 // services remembers the Services of type LoadBalancer and their endpoints. With ten thousand of them and one changed, only that one is
-// parsed, and the sorted list of the others is kept.
+// looked at; the sorted list of the others is kept, or copied as a whole where a new one takes its place.
 type services struct {
 	class     string
 	round     uint64
 	epoch     uint64 // counts changes of which Services are ours and of their labels
 	byID      map[string]*serviceEntry
-	byKey     map[config.Key]*serviceEntry // ours
-	sorted    []*serviceEntry              // ours, by key
+	byKey     map[config.Key]*serviceEntry
+	owing     map[*serviceEntry]struct{} // those with something still to be cleared
+	sorted    []*serviceEntry            // ours, by key
+	values    []*config.Service          // of sorted; published, so it is never changed
+	stale     []*serviceEntry            // whose value may be another than in values
+	unasked   []*serviceEntry            // in this parse: of which it is to be asked who admits them
+	answered  uint64                     // which version of the admission all others have an answer of; 0: none
 	endpoints endpoints
 }
 
 type serviceEntry struct {
 	id      string
-	round   uint64 // in which it was seen last
+	key     config.Key
+	round   uint64 // of the last whole list in which it was seen
 	version string
 	ours    bool
 	labels  labels.Set
@@ -41,39 +46,69 @@ type serviceEntry struct {
 
 func newServices(class string) services {
 	return services{
-		class: class, epoch: 1, byID: make(map[string]*serviceEntry), byKey: make(map[config.Key]*serviceEntry), endpoints: newEndpoints(),
+		class: class, epoch: 1, byID: make(map[string]*serviceEntry), byKey: make(map[config.Key]*serviceEntry),
+		owing: make(map[*serviceEntry]struct{}), endpoints: newEndpoints(),
 	}
 }
 
-// take takes in all Services and their endpoints.
-func (s *services) take(objs []*corev1.Service, slicesOf []*discoveryv1.EndpointSlice) {
-	dirty := s.endpoints.update(slicesOf)
-	s.update(objs, dirty)
+// take takes in Services and their endpoints.
+func (s *services) take(in Objects) {
+	dirty := s.endpoints.update(in.EndpointSlices, in.Changes)
+	s.update(in.Services, in.Changes, dirty)
 	for key := range dirty {
-		if e := s.byKey[key]; e != nil {
+		if e := s.byKey[key]; e != nil && e.ours {
 			if eps := s.endpoints.sum(key); !equalEndpoints(e.service.Endpoints, eps) {
 				next := *e.service
 				next.Endpoints = eps
-				e.service = &next
+				s.set(e, &next)
 			}
 		}
 	}
 }
 
-// list returns the Services that are ours, sorted.
-func (s *services) list() []*config.Service {
-	out := make([]*config.Service, len(s.sorted))
-	for i, e := range s.sorted {
-		out[i] = e.service
-	}
-	return out
+// set makes another value that of a Service of ours.
+func (s *services) set(e *serviceEntry, next *config.Service) {
+	e.service = next
+	s.stale = append(s.stale, e)
 }
 
-// update takes in all Services of type LoadBalancer.
-func (s *services) update(objs []*corev1.Service, dirty map[config.Key]struct{}) {
+// list returns the Services that are ours, sorted.
+func (s *services) list() []*config.Service {
+	if len(s.stale) == 0 {
+		return s.values
+	}
+	next := slices.Clone(s.values)
+	if len(s.stale) > len(next)/16 {
+		for i, e := range s.sorted {
+			next[i] = e.service
+		}
+	} else {
+		for _, e := range s.stale {
+			if i, ok := s.place(e.key); ok {
+				next[i] = s.sorted[i].service
+			}
+		}
+	}
+	s.values, s.stale = next, nil
+	return next
+}
+
+// place returns where the Service of a key stands among ours, or where it would stand.
+func (s *services) place(key config.Key) (int, bool) {
+	return slices.BinarySearchFunc(s.sorted, key, func(e *serviceEntry, k config.Key) int { return e.key.Compare(k) })
+}
+
+// update takes in Services of type LoadBalancer: all, or those that changed.
+func (s *services) update(objs []*corev1.Service, c Changes, dirty map[config.Key]struct{}) {
 	s.round++
+	s.unasked = nil
+	var gone []config.Key // no longer ours, or no longer there
 	var added []*serviceEntry
-	reorder := false
+	for _, key := range c.GoneServices {
+		if e := s.byKey[key]; e != nil {
+			gone = s.drop(e, gone)
+		}
+	}
 	for _, o := range objs {
 		id := identity(o)
 		e := s.byID[id]
@@ -82,8 +117,11 @@ func (s *services) update(objs []*corev1.Service, dirty map[config.Key]struct{})
 			continue
 		}
 		if e == nil {
-			e = &serviceEntry{id: id}
-			s.byID[id] = e
+			e = &serviceEntry{id: id, key: keyOf(o)}
+			if old := s.byKey[e.key]; old != nil {
+				gone = s.drop(old, gone)
+			}
+			s.byID[id], s.byKey[e.key] = e, e
 		}
 		e.round = s.round
 		was := e.ours
@@ -92,33 +130,39 @@ func (s *services) update(objs []*corev1.Service, dirty map[config.Key]struct{})
 		case e.ours && !was:
 			added = append(added, e)
 		case was && !e.ours:
-			reorder = true
+			gone = append(gone, e.key)
 		}
 	}
-	if len(s.byID) > len(objs) {
-		reorder = s.drop() || reorder
+	if !c.Services && len(s.byID) > len(objs) {
+		for _, e := range s.byID {
+			if e.round != s.round {
+				gone = s.drop(e, gone)
+			}
+		}
 	}
-	if reorder || len(added) > 0 {
-		s.reorder(added)
+	if len(gone)+len(added) > 0 {
+		s.reorder(gone, added)
 	}
 }
 
-// drop forgets the Services that were not seen in this round. It reports whether one of them was ours.
-func (s *services) drop() bool {
-	ours := false
-	for id, e := range s.byID {
-		if e.round != s.round {
-			delete(s.byID, id)
-			ours = ours || e.ours
-			e.ours = false
-		}
+// drop forgets a Service. It returns the keys of those of ours that are gone, with its own if it was one.
+func (s *services) drop(e *serviceEntry, gone []config.Key) []config.Key {
+	delete(s.byID, e.id)
+	if s.byKey[e.key] == e {
+		delete(s.byKey, e.key)
 	}
-	return ours
+	delete(s.owing, e)
+	if e.ours {
+		gone = append(gone, e.key)
+	}
+	e.ours = false
+	return gone
 }
 
 // renew parses a Service that is new or changed.
 func (s *services) renew(e *serviceEntry, o *corev1.Service, dirty map[config.Key]struct{}) {
 	e.version = o.ResourceVersion
+	delete(s.owing, e)
 	ours := isOurs(o, s.class)
 	if !ours {
 		if e.ours {
@@ -128,6 +172,8 @@ func (s *services) renew(e *serviceEntry, o *corev1.Service, dirty map[config.Ke
 		e.owed = owed(o, e.left)
 		if e.owed == nil {
 			e.left = nil
+		} else {
+			s.owing[e] = struct{}{}
 		}
 		return
 	}
@@ -140,7 +186,11 @@ func (s *services) renew(e *serviceEntry, o *corev1.Service, dirty map[config.Ke
 		e.labels, e.asked = maps.Clone(o.Labels), nil
 		s.epoch++
 	}
-	e.ours, e.service, e.left, e.owed = true, next, nil, nil
+	if e.asked == nil {
+		s.unasked = append(s.unasked, e)
+	}
+	e.ours, e.left, e.owed = true, nil, nil
+	s.set(e, next)
 }
 
 // owed returns what is to be cleared of a Service that is not of our class any more. Only what still looks as it did when it was ours
@@ -157,43 +207,69 @@ func owed(o *corev1.Service, was *config.Service) *config.Released {
 	return &config.Released{Key: was.Key, UID: was.UID, Ingress: addrs}
 }
 
-// reorder makes the sorted list again: what was there and still is ours keeps its order, what is added goes between.
-func (s *services) reorder(added []*serviceEntry) {
+// reorder makes the sorted lists again: what stays keeps its order, what is added goes between.
+func (s *services) reorder(gone []config.Key, added []*serviceEntry) {
 	s.epoch++
-	kept := slices.DeleteFunc(s.sorted, func(e *serviceEntry) bool { return !e.ours })
-	byKey := func(a, b *serviceEntry) int { return a.service.Compare(b.service.Key) }
-	slices.SortFunc(added, byKey)
-	next := make([]*serviceEntry, 0, len(kept)+len(added))
-	for len(kept) > 0 && len(added) > 0 {
-		if byKey(kept[0], added[0]) < 0 {
-			next, kept = append(next, kept[0]), kept[1:]
-		} else {
-			next, added = append(next, added[0]), added[1:]
+	var out []int
+	for _, key := range gone {
+		if i, ok := s.place(key); ok {
+			out = append(out, i)
 		}
 	}
-	s.sorted = append(append(next, kept...), added...)
-	clear(s.byKey)
-	for _, e := range s.sorted {
-		s.byKey[e.service.Key] = e
+	slices.Sort(out)
+	out = slices.Compact(out)
+	s.sorted, s.values = without(s.sorted, out), without(s.values, out)
+
+	slices.SortFunc(added, func(a, b *serviceEntry) int { return a.key.Compare(b.key) })
+	at := make([]int, len(added))
+	fresh := make([]*config.Service, len(added))
+	for i, e := range added {
+		at[i], _ = s.place(e.key)
+		fresh[i] = e.service
 	}
+	s.sorted, s.values = with(s.sorted, at, added), with(s.values, at, fresh)
+}
+
+// without returns a new list that lacks the items at some places, which are sorted.
+func without[T any](list []T, at []int) []T {
+	if len(at) == 0 {
+		return list
+	}
+	out := make([]T, 0, len(list)-len(at))
+	from := 0
+	for _, i := range at {
+		out = append(out, list[from:i]...)
+		from = i + 1
+	}
+	return append(out, list[from:]...)
+}
+
+// with returns a new list that has more items, each before what stands at its place in the old list; the places are sorted.
+func with[T any](list []T, at []int, items []T) []T {
+	if len(at) == 0 {
+		return list
+	}
+	out := make([]T, 0, len(list)+len(at))
+	from := 0
+	for k, i := range at {
+		out = append(append(out, list[from:i]...), items[k])
+		from = i
+	}
+	return append(out, list[from:]...)
 }
 
 // each calls yield for every Service that is ours.
 func (s *services) each(yield func(config.Key, labels.Set)) {
 	for _, e := range s.sorted {
-		yield(e.service.Key, e.labels)
+		yield(e.key, e.labels)
 	}
 }
 
 // released lists what is to be cleared: of Services that changed their class, and of those that left the type LoadBalancer.
 func (s *services) released(left []*corev1.Service) []config.Released {
 	var out []config.Released
-	if len(s.byID) > len(s.sorted) {
-		for _, e := range s.byID {
-			if e.owed != nil {
-				out = append(out, *e.owed)
-			}
-		}
+	for e := range s.owing {
+		out = append(out, *e.owed)
 	}
 	for _, o := range left {
 		if o.Spec.Type != corev1.ServiceTypeLoadBalancer && Carries(o) {
