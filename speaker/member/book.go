@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/heraldlb/herald/speaker/decide"
 )
@@ -23,6 +24,9 @@ type book struct {
 	outrun map[string]*record // live peers that spoke, but whose earlier run counts as newer: with that run's record, to tell them
 	dirty  bool               // the view must be built anew
 
+	former *record   // of an earlier run of this speaker, as others knew it when this one came; nil when they knew none
+	heard  time.Time // when the whole state of another speaker was heard last
+
 	trouble string // why gossip does not run
 }
 
@@ -32,6 +36,10 @@ type peer struct {
 	live bool    // by the failure detector
 	rec  *record // nil: not heard since it came (back) to life
 	seen stamp   // newest ever seen, so that hearsay does not bring back what was outlived
+
+	absent bool      // not live, but it restarts and is waited for
+	since  time.Time // since when it restarts; zero when it does not
+	over   stamp     // newest ever seen when it was given up: none of that counts again
 }
 
 // history remembers which version of the own record changed what, to tell the others no more than they need.
@@ -189,27 +197,30 @@ func (b *book) alive(name string, addr netip.AddrPort) {
 		p = &peer{}
 		b.peers[name] = p
 	}
-	p.addr, p.live = addr, true
-	if p.rec == nil {
+	if p.rec == nil || p.absent {
 		b.wants[name] = true
 	}
+	p.addr, p.live, p.absent = addr, true, false
 	b.dirty = true
 }
 
-// dead notes that the failure detector lost a peer, or that it left: its claims are void, their counters stay.
-func (b *book) dead(name string) {
+// dead notes that the failure detector lost a peer, or that it left: its claims are void, their counters stay. One that was about to restart
+// is waited for.
+func (b *book) dead(name string, now time.Time) {
 	p := b.peers[name]
 	if p == nil {
 		return
 	}
-	p.live, p.rec = false, nil
 	delete(b.wants, name)
-	b.prune()
+	p.live = false
+	if p.absent = p.restarting() && now.Sub(p.since) < restartGrace; !p.absent {
+		b.void(p)
+	}
 	b.dirty = true
 }
 
 // take applies a record of a peer; firsthand says that the peer itself sent it. It reports whether that was news.
-func (b *book) take(rec *record, firsthand bool) bool {
+func (b *book) take(rec *record, firsthand bool, now time.Time) bool {
 	if rec.member.Node == b.node {
 		b.echo(rec)
 		return false
@@ -230,6 +241,7 @@ func (b *book) take(rec *record, firsthand bool) bool {
 		return false
 	}
 	p.rec, p.seen = rec, rec.stamp
+	p.note(now)
 	delete(b.wants, rec.member.Node)
 	b.dirty = true
 	return true
@@ -242,6 +254,7 @@ func (b *book) echo(rec *record) {
 		return
 	}
 	b.remember(rec.member.Claims)
+	b.recall(rec)
 	if rec.epoch < b.self.epoch {
 		return
 	}
@@ -256,7 +269,7 @@ func (b *book) echo(rec *record) {
 }
 
 // takeDelta applies a delta. It reports whether that was news; a gap makes the peer wanted.
-func (b *book) takeDelta(d *delta) bool {
+func (b *book) takeDelta(d *delta, now time.Time) bool {
 	for a, c := range d.set {
 		if c.Counter > b.memory[a] && d.node != b.node {
 			b.memory[a] = c.Counter
@@ -272,7 +285,7 @@ func (b *book) takeDelta(d *delta) bool {
 		b.wants[d.node] = true
 		return false
 	}
-	return b.take(rec, true)
+	return b.take(rec, true, now)
 }
 
 // takeDigest reports whether the digest tells of something newer than is known; then the peer is wanted.
@@ -287,10 +300,16 @@ func (b *book) takeDigest(d digest) bool {
 
 // takeBundle applies all that a push/pull brought, at once: so a node that meets the other half of a healed split learns of all its
 // members and claims in one step, and does not take in between what is theirs.
-func (b *book) takeBundle(s bundle) {
+func (b *book) takeBundle(s bundle, now time.Time) {
+	said := make(map[string]*record, len(s.absent))
 	for _, rec := range s.records {
-		b.take(rec, false)
+		b.take(rec, false, now)
+		said[rec.member.Node] = rec
 	}
+	for _, a := range s.absent {
+		b.adopt(a, said[a.node], now)
+	}
+	b.heard, b.dirty = now, true
 	for a, n := range s.memory {
 		if n > b.memory[a] {
 			b.memory[a] = n
@@ -300,8 +319,8 @@ func (b *book) takeBundle(s bundle) {
 }
 
 // bundle returns what a push/pull tells.
-func (b *book) bundle() bundle {
-	s := bundle{records: b.records(), memory: maps.Clone(b.memory)}
+func (b *book) bundle(now time.Time) bundle {
+	s := bundle{records: b.records(), memory: maps.Clone(b.memory), absent: b.absences(now)}
 	for _, rec := range s.records {
 		for a := range rec.member.Claims {
 			delete(s.memory, a)
@@ -321,14 +340,14 @@ func (b *book) livePeers() map[string]netip.AddrPort {
 	return out
 }
 
-// records returns the records of all live members, the own one included if there is one.
+// records returns the records of all members that are live or waited for, the own one included if there is one.
 func (b *book) records() []*record {
 	var out []*record
 	if b.said() {
 		out = append(out, b.self)
 	}
 	for _, p := range b.peers {
-		if p.live && p.rec != nil {
+		if p.present() {
 			out = append(out, p.rec)
 		}
 	}
@@ -355,7 +374,7 @@ func (b *book) prune() {
 	if len(b.seeds) == 0 {
 		return
 	}
-	maps.DeleteFunc(b.peers, func(_ string, p *peer) bool { return !p.live && !b.seeds[p.addr] })
+	maps.DeleteFunc(b.peers, func(_ string, p *peer) bool { return !p.live && !p.absent && !b.seeds[p.addr] })
 }
 
 // lack is a seed that is no live member.
@@ -383,7 +402,10 @@ func (b *book) missing(joined bool) []lack {
 
 // view returns an immutable picture of the book.
 func (b *book) view() *View {
-	v := &View{Claims: maps.Clone(b.memory), Alive: 1 + len(b.livePeers()), Trouble: b.trouble}
+	v := &View{
+		Claims: maps.Clone(b.memory), Alive: 1 + len(b.livePeers()), Trouble: b.trouble,
+		Heard: b.heard, Former: b.formerClaims(),
+	}
 	lost := maps.Clone(b.seeds)
 	delete(lost, b.addr)
 	for _, p := range b.peers {

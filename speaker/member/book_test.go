@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -42,7 +43,7 @@ func TestBooksAgree(t *testing.T) {
 				deliver(books[r.IntN(n)], air[k])
 			}
 			if r.IntN(10) == 0 {
-				deliver(books[r.IntN(n)], must(t, encodeSync(books[r.IntN(n)].bundle())))
+				deliver(books[r.IntN(n)], must(t, encodeSync(books[r.IntN(n)].bundle(time.Now()))))
 			}
 		}
 		for i := range books {
@@ -116,7 +117,7 @@ func TestDeadAreDroppedButTheirCountersStay(t *testing.T) {
 	if v := b.view(); len(v.Members) != 2 || v.Known != 3 || v.Alive != 2 {
 		t.Fatalf("with b alive: %+v", v)
 	}
-	b.dead("b")
+	b.dead("b", time.Now())
 	v := b.view()
 	if len(v.Members) != 1 || v.Members[0].Node != "a" || v.Known != 3 || v.Alive != 1 {
 		t.Errorf("after b died: %+v", v)
@@ -139,7 +140,7 @@ func TestDeadAreDroppedButTheirCountersStay(t *testing.T) {
 		t.Errorf("heard again: %+v", v)
 	}
 	// Gone for good: no seed, no life.
-	b.dead("b")
+	b.dead("b", time.Now())
 	b.seed([]netip.AddrPort{port(1), port(3)})
 	if v := b.view(); v.Known != 2 {
 		t.Errorf("Known = %d after b was removed, want 2", v.Known)
@@ -164,7 +165,7 @@ func TestRestartWithAClockThatWentBack(t *testing.T) {
 		t.Error("the second run is not to be told of the first")
 	}
 	second.alive("a", port(1))
-	deliver(second, must(t, encodeSync(a.bundle()))) // the join
+	deliver(second, must(t, encodeSync(a.bundle(time.Now())))) // the join
 	deliver(a, must(t, encodeFull(second.self)))
 	if rec := a.peers["b"].rec; len(rec.member.Claims) != 0 || rec.member.Started != 10 {
 		t.Errorf("after the join a still believes the first run: %+v", rec)
@@ -173,7 +174,7 @@ func TestRestartWithAClockThatWentBack(t *testing.T) {
 		t.Error("the second run does not know the counter of the first")
 	}
 	// The same after a death, when nobody has the old record to give back.
-	a.dead("b")
+	a.dead("b", time.Now())
 	a.alive("b", port(2))
 	third := newBook("b", port(2), 4)
 	third.publish(decide.Member{Started: 5})
@@ -212,7 +213,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	for i := range maxMemory {
 		s[netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})] = 1
 	}
-	b.takeBundle(bundle{memory: s})
+	b.takeBundle(bundle{memory: s}, time.Now())
 	b.remember(claim("192.0.2.10", 1))
 	if len(b.memory) > maxMemory {
 		t.Errorf("%d counters remembered", len(b.memory))

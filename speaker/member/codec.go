@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/speaker/decide"
@@ -70,6 +71,14 @@ type digest struct {
 type bundle struct {
 	records []*record
 	memory  decide.Memory // only addresses that no record claims
+	absent  []absence     // of those in records, who is waited for though its process is gone
+}
+
+// absence is the wait for a speaker that restarts.
+type absence struct {
+	node string
+	addr netip.AddrPort
+	age  time.Duration // since it said that it restarts, in milliseconds
 }
 
 func encodeFull(r *record) []byte { return appendRecord([]byte{magic, kindFull}, r) }
@@ -95,7 +104,7 @@ func encodeDelta(d *delta) []byte {
 	for _, a := range d.dropped {
 		b = appendAddr(b, a)
 	}
-	return b
+	return appendExtras(b, claimExtras(d.set))
 }
 
 func encodeSync(s bundle) []byte {
@@ -107,7 +116,17 @@ func encodeSync(s bundle) []byte {
 	for a, n := range s.memory {
 		b = binary.AppendUvarint(appendAddr(b, a), n)
 	}
-	return b
+	var extras []extra
+	if len(s.absent) > 0 {
+		var body []byte
+		for _, a := range s.absent {
+			body = appendAddr(appendString(body, a.node), a.addr.Addr())
+			body = binary.AppendUvarint(body, uint64(a.addr.Port()))
+			body = binary.AppendUvarint(body, uint64(max(a.age.Milliseconds(), 0)))
+		}
+		extras = append(extras, extra{extraAbsent, body})
+	}
+	return appendExtras(b, extras)
 }
 
 func appendRecord(b []byte, r *record) []byte {
@@ -115,7 +134,43 @@ func appendRecord(b []byte, r *record) []byte {
 	b = append(b, byte(r.member.State))
 	b = binary.AppendVarint(b, r.member.Started)
 	b = appendInterfaces(b, r.member.Interfaces)
-	return appendClaims(b, r.member.Claims)
+	b = appendClaims(b, r.member.Claims)
+	return appendExtras(b, claimExtras(r.member.Claims))
+}
+
+// extra is a field that came later than the format: speakers of an earlier version pass over it, and each kind of extra has its own number.
+// A record, a delta and a bundle end with a list of them.
+type extra struct {
+	kind uint64
+	body []byte
+}
+
+// Kinds of extras.
+const (
+	extraHeirs  = 1 // addresses of claims and the nodes that are to have them (Claim.To)
+	extraAbsent = 2 // of a bundle: absences
+)
+
+func appendExtras(b []byte, extras []extra) []byte {
+	b = binary.AppendUvarint(b, uint64(len(extras)))
+	for _, x := range extras {
+		b = appendString(binary.AppendUvarint(b, x.kind), string(x.body))
+	}
+	return b
+}
+
+// claimExtras says of claims what their list has no room for.
+func claimExtras(claims map[netip.Addr]decide.Claim) []extra {
+	var body []byte
+	for a, c := range claims {
+		if c.To != "" {
+			body = appendString(appendAddr(body, a), c.To)
+		}
+	}
+	if body == nil {
+		return nil
+	}
+	return []extra{{extraHeirs, body}}
 }
 
 func appendString(b []byte, s string) []byte {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -14,9 +15,10 @@ import (
 )
 
 var compare = cmp.Options{
-	cmp.AllowUnexported(record{}, stamp{}, delta{}, digest{}, bundle{}, want{}),
+	cmp.AllowUnexported(record{}, stamp{}, delta{}, digest{}, bundle{}, want{}, absence{}),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 	cmpopts.EquateEmpty(),
 }
 
@@ -28,6 +30,10 @@ func randomClaims(r *rand.Rand, n int) map[netip.Addr]decide.Claim {
 			a = netip.AddrFrom16([16]byte{0x20, 1, 15: byte(r.IntN(256))})
 		}
 		out[a] = decide.Claim{Counter: r.Uint64N(1 << 20), Majority: r.IntN(2) == 0, Provisional: r.IntN(2) == 0}
+		if c := out[a]; r.IntN(4) == 0 {
+			c.To = "node-7"
+			out[a] = c
+		}
 	}
 	return out
 }
@@ -67,6 +73,9 @@ func TestCodecRoundTrip(t *testing.T) {
 			d.dropped = append(d.dropped, a)
 		}
 		s := bundle{records: []*record{rec, {member: decide.Member{Node: "x"}}}, memory: decide.Memory{netip.MustParseAddr("10.9.9.9"): 4}}
+		if seed%2 == 0 {
+			s.absent = []absence{{"x", netip.MustParseAddrPort("192.0.2.1:7947"), 1500 * time.Millisecond}, {"y", netip.MustParseAddrPort("[2001:db8::1]:1"), 0}}
+		}
 		for _, c := range []struct {
 			raw  []byte
 			want any
@@ -95,21 +104,48 @@ func TestCodecRoundTrip(t *testing.T) {
 
 func TestMalformed(t *testing.T) {
 	for name, raw := range map[string][]byte{
-		"empty":             {},
-		"other magic":       {1, kindFull, 0},
-		"unknown kind":      {magic, 99},
-		"no node":           {magic, kindWant, 0},
-		"huge name":         append([]byte{magic, kindWant, 0xff, 0xff, 0xff, 0xff, 0x0f}, 'x'),
-		"huge count":        {magic, kindSync, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
-		"bad address":       {magic, kindSync, 0, 1, 3, 1, 2, 3, 1},
-		"mapped address":    append(append([]byte{magic, kindSync, 0, 1, 16}, netip.MustParseAddr("::ffff:1.2.3.4").AsSlice()...), 1),
-		"trailing":          append(encodeWant("x"), 0),
-		"delta to nowhere":  encodeDelta(&delta{node: "x", stamp: stamp{1, 1, 5}, base: 5}),
-		"state from future": encodeFull(&record{stamp{1, 1, 1}, decide.Member{Node: "x", State: 9}}),
+		"empty":            {},
+		"other magic":      {1, kindFull, 0},
+		"unknown kind":     {magic, 99},
+		"no node":          {magic, kindWant, 0},
+		"huge name":        append([]byte{magic, kindWant, 0xff, 0xff, 0xff, 0xff, 0x0f}, 'x'),
+		"huge count":       {magic, kindSync, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
+		"bad address":      {magic, kindSync, 0, 1, 3, 1, 2, 3, 1},
+		"mapped address":   append(append([]byte{magic, kindSync, 0, 1, 16}, netip.MustParseAddr("::ffff:1.2.3.4").AsSlice()...), 1),
+		"trailing":         append(encodeWant("x"), 0),
+		"delta to nowhere": encodeDelta(&delta{node: "x", stamp: stamp{1, 1, 5}, base: 5}),
+		"huge extra":       append(withoutExtras(encodeFull(&record{stamp{1, 1, 1}, decide.Member{Node: "x"}})), 1, 9, 0xff, 0xff, 3),
+		"bad heir":         append(withoutExtras(encodeFull(&record{stamp{1, 1, 1}, decide.Member{Node: "x"}})), 1, extraHeirs, 2, 4, 1),
 	} {
 		if msg, err := decode(raw); !errors.Is(err, errMalformed) {
 			t.Errorf("%s: decoded as %+v, error %v", name, msg, err)
 		}
+	}
+}
+
+// withoutExtras cuts the (empty) list of extras off a message.
+func withoutExtras(msg []byte) []byte { return msg[:len(msg)-1] }
+
+// A speaker of a later version may say more than this one understands; what it does understand counts.
+func TestWordsOfALaterVersion(t *testing.T) {
+	m := decide.Member{Node: "x", State: decide.Up, Claims: map[netip.Addr]decide.Claim{netip.MustParseAddr("192.0.2.9"): {Counter: 3}}}
+	raw := withoutExtras(encodeFull(&record{stamp{1, 1, 1}, m}))
+	raw = append(raw, 2, 77, 3, 'a', 'b', 'c', extraHeirs)
+	raw = append(append(raw, 7, 4, 192, 0, 2, 9, 1), 'y')
+	got, err := decode(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := got.(*record).member.Claims[netip.MustParseAddr("192.0.2.9")]; c.Counter != 3 || c.To != "y" {
+		t.Errorf("claim %+v", c)
+	}
+	m.State = 9
+	got, err = decode(encodeFull(&record{stamp{1, 1, 1}, m}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := got.(*record).member.State; s != decide.Restarting {
+		t.Errorf("an unknown state is taken for %s, want one that keeps what it has and gets nothing new", s)
 	}
 }
 

@@ -3,8 +3,10 @@ package member
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/speaker/decide"
@@ -141,8 +143,8 @@ func (r *reader) addr() netip.Addr {
 
 func (r *reader) state() decide.State {
 	s := decide.State(r.byte("state"))
-	if s > decide.Restarting {
-		r.fail("state")
+	if s > decide.Restarting { // of a later version: what it has it keeps, and nothing new is given to it
+		s = decide.Restarting
 	}
 	return s
 }
@@ -151,6 +153,7 @@ func (r *reader) record() *record {
 	node := r.name()
 	rec := &record{stamp: r.stamp()}
 	rec.member = decide.Member{Node: node, State: r.state(), Started: r.varint("start time"), Interfaces: r.interfaces(), Claims: r.claims()}
+	r.heirs(rec.member.Claims)
 	return rec
 }
 
@@ -163,6 +166,7 @@ func (r *reader) delta() *delta {
 	for range r.count(5, "dropped claims") {
 		d.dropped = append(d.dropped, r.addr())
 	}
+	r.heirs(d.set)
 	if d.base >= d.version {
 		r.fail("a delta that leads nowhere")
 	}
@@ -178,7 +182,48 @@ func (r *reader) bundle() bundle {
 		a := r.addr()
 		s.memory[a] = max(s.memory[a], r.uvarint("counter"))
 	}
+	r.extras(func(kind uint64, body *reader) {
+		for kind == extraAbsent && len(body.buf) > 0 {
+			s.absent = append(s.absent, body.absence())
+		}
+	})
 	return s
+}
+
+func (r *reader) absence() absence {
+	a := absence{node: r.name(), addr: netip.AddrPortFrom(r.addr(), 0)}
+	port, age := r.uvarint("port"), r.uvarint("age")
+	if port > math.MaxUint16 {
+		r.fail("port")
+	}
+	a.addr = netip.AddrPortFrom(a.addr.Addr(), uint16(port))
+	a.age = time.Duration(min(age, uint64(time.Hour.Milliseconds()))) * time.Millisecond
+	return a
+}
+
+// extras reads a list of extras; what take does not know it leaves alone.
+func (r *reader) extras(take func(kind uint64, body *reader)) {
+	for range r.count(2, "extras") {
+		kind := r.uvarint("kind of an extra")
+		body := &reader{buf: r.take(r.count(1, "extra"), "extra")}
+		if take(kind, body); body.err != nil {
+			r.fail(body.err.Error())
+		}
+	}
+}
+
+// heirs completes claims by who is to have their addresses.
+func (r *reader) heirs(claims map[netip.Addr]decide.Claim) {
+	r.extras(func(kind uint64, body *reader) {
+		for kind == extraHeirs && len(body.buf) > 0 {
+			a := body.addr()
+			to := body.name()
+			if c, ok := claims[a]; ok && body.err == nil {
+				c.To = to
+				claims[a] = c
+			}
+		}
+	})
 }
 
 func (r *reader) claims() map[netip.Addr]decide.Claim {

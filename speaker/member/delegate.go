@@ -2,6 +2,7 @@ package member
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -33,9 +34,9 @@ func (d *delegate) NotifyMsg(raw []byte) {
 func (m *Member) accept(msg any) bool {
 	switch v := msg.(type) {
 	case *record:
-		return m.book.take(v, true)
+		return m.book.take(v, true, time.Now())
 	case *delta:
-		return m.book.takeDelta(v)
+		return m.book.takeDelta(v, time.Now())
 	case digest:
 		return m.book.takeDigest(v)
 	case want:
@@ -43,7 +44,7 @@ func (m *Member) accept(msg any) bool {
 			m.asks[v.from] = true
 		}
 	case bundle:
-		m.book.takeBundle(v)
+		m.book.takeBundle(v, time.Now())
 	}
 	return false
 }
@@ -66,6 +67,9 @@ func (m *Member) wake() {
 	if m.book.dirty {
 		poke(m.changed)
 	}
+	if len(m.book.restarters()) > 0 {
+		poke(m.waiting)
+	}
 	if len(m.asks) > 0 || len(m.book.wants) > 0 || len(m.book.outrun) > 0 || (m.book.said() && m.book.self.stamp != m.told) {
 		poke(m.unsent)
 	}
@@ -84,7 +88,7 @@ func (d *delegate) GetBroadcasts(overhead, limit int) [][]byte {
 // LocalState returns all that is known of live members, for a push/pull.
 func (d *delegate) LocalState(bool) []byte {
 	d.m.mu.Lock()
-	s := d.m.book.bundle() // records are never changed, so they can be encoded without the lock
+	s := d.m.book.bundle(time.Now()) // records are never changed, so they can be encoded without the lock
 	d.m.mu.Unlock()
 	return encodeSync(s)
 }
@@ -106,6 +110,9 @@ func (d *delegate) MergeRemoteState(raw []byte, _ bool) {
 func (d *delegate) NotifyJoin(n *memberlist.Node) {
 	d.m.mu.Lock()
 	d.m.book.alive(n.Name, addrOf(n))
+	if len(d.m.book.peers) <= directPeers { // it may have missed what was said while it was thought dead
+		d.m.asks[n.Name] = true
+	}
 	d.m.wake()
 	d.m.mu.Unlock()
 	if n.Name != d.m.opt.Node {
@@ -116,11 +123,17 @@ func (d *delegate) NotifyJoin(n *memberlist.Node) {
 // NotifyLeave notes a member that died or left.
 func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	d.m.mu.Lock()
-	d.m.book.dead(n.Name)
+	d.m.book.dead(n.Name, time.Now())
+	p := d.m.book.peers[n.Name]
+	waiting := p != nil && p.absent
 	d.m.wake()
 	d.m.mu.Unlock()
 	poke(d.m.seeded)
 	poke(d.m.bereft)
+	if waiting {
+		d.m.opt.Log.Info("speaker restarts; what it claims stands meanwhile", "node", n.Name)
+		return
+	}
 	d.m.opt.Log.Info("speaker is gone", "node", n.Name)
 }
 

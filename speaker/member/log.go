@@ -86,5 +86,9 @@ func parseLine(line string) (slog.Level, string) {
 			level = slog.LevelWarn
 		}
 	}
-	return level, strings.TrimPrefix(line, "memberlist: ")
+	line = strings.TrimPrefix(line, "memberlist: ")
+	if strings.HasPrefix(line, "failed to receive and remove the stream label") && (strings.Contains(line, "reset by peer") || strings.Contains(line, "EOF")) {
+		level = slog.LevelDebug // somebody feels our pulse: see attend
+	}
+	return level, line
 }

@@ -24,11 +24,14 @@ import (
 
 // View is an immutable picture of the speakers.
 type View struct {
-	Members []decide.Member // live ones whose own word was heard, this one included once it published; sorted by node
+	Members []decide.Member // live ones, and those that are waited for as they restart, whose own word was heard, this one included once it published; sorted by node
 	Claims  decide.Memory   // highest counter ever heard for each address, also of the dead
 	Known   int             // speakers that should be there, live or not, this one included
 	Alive   int             // speakers that the failure detector sees, this one included
 	Trouble string          // why gossip does not run, for the operator; empty when it does
+
+	Heard  time.Time                   // when the whole state of another speaker was heard last; zero: never
+	Former map[netip.Addr]decide.Claim // what an earlier run of this speaker claimed and the others have not given up; nil when they know of none
 }
 
 // KeySize is the length of the gossip key in bytes (AES-256).
@@ -50,8 +53,11 @@ type Member struct {
 	seeded  chan struct{} // wakes the joiner
 	unsent  chan struct{} // wakes the sender
 	bereft  chan struct{} // a member was lost
+	waiting chan struct{} // a member restarts
+	resync  chan struct{} // see Resync
 	pace    func(speakers int) profile
 	adjust  func(*memberlist.Config) // for tests
+	dial    func(context.Context, netip.AddrPort) bool
 	dropped atomic.Uint64
 	ring    *memberlist.Keyring
 	rekeyed chan struct{}        // SetKey was called
@@ -81,6 +87,9 @@ func New(opt Options) *Member {
 		seeded:  make(chan struct{}, 1),
 		unsent:  make(chan struct{}, 1),
 		bereft:  make(chan struct{}, 1),
+		waiting: make(chan struct{}, 1),
+		resync:  make(chan struct{}, 1),
+		dial:    dial,
 		book:    newBook(opt.Node, netip.AddrPortFrom(opt.BindAddress.Unmap(), opt.Port), binary.BigEndian.Uint64(run[:])),
 		asks:    map[string]bool{},
 		pace:    profileFor,
@@ -145,6 +154,12 @@ func (m *Member) Leave(ctx context.Context) error {
 	defer m.closing.RUnlock()
 	m.mu.Lock()
 	ml := m.ml
+	if m.book.said() { // else one that said it would be back would be waited for
+		last := m.book.self.member
+		last.State, last.Claims = decide.Draining, nil
+		m.book.publish(last)
+		poke(m.unsent)
+	}
 	m.mu.Unlock()
 	if ml == nil {
 		return nil
@@ -174,6 +189,8 @@ func (m *Member) Run(ctx context.Context) error {
 	g.Go(func() error { m.send(ctx, ml); return nil })
 	g.Go(func() error { m.outlive(ctx, ml); return nil })
 	g.Go(func() error { m.rekey(ctx); return nil })
+	g.Go(func() error { m.attend(ctx); return nil })
+	g.Go(func() error { m.catchUp(ctx, ml); return nil })
 	<-ctx.Done()
 	err := g.Wait()
 	m.closing.Lock()
@@ -195,6 +212,7 @@ const (
 
 // create opens gossip, and tries until it succeeds; nil when ctx ended first.
 func (m *Member) create(ctx context.Context) *memberlist.Memberlist {
+	m.awaitSeeds(ctx)
 	said := ""
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		ml, err := memberlist.Create(m.config())
@@ -220,6 +238,29 @@ func (m *Member) create(ctx context.Context) *memberlist.Memberlist {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(wait):
+		}
+	}
+}
+
+// seedsMost bounds how long gossip waits to know of other speakers before it opens.
+const seedsMost = 500 * time.Millisecond
+
+// awaitSeeds waits until it is known how many speakers there are, which the profile depends on, but not long.
+func (m *Member) awaitSeeds(ctx context.Context) {
+	end := time.After(seedsMost)
+	for {
+		m.mu.Lock()
+		known := len(m.book.seeds) > 0
+		m.mu.Unlock()
+		if known {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-end:
+			return
+		case <-m.seeded:
 		}
 	}
 }
