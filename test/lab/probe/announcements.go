@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -95,4 +96,11 @@ func (a *Announcements) Of(ip netip.Addr) []Answer {
 		}
 	}
 	return list
+}
+
+// All lists everything that was announced so far, in the order in which it was heard.
+func (a *Announcements) All() []Answer {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.heard)
 }
