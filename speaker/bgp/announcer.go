@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 	"github.com/heraldlb/herald/config"
 )
 
-// Options of an Announcer. All fields are required but DrainWait.
+// Options of an Announcer. All fields are required but DrainWait and Watcher.
 type Options struct {
 	Node   string // name of the node
 	Router Router
@@ -25,6 +26,9 @@ type Options struct {
 	// DrainWait is how long routers are given to move traffic elsewhere before routes are withdrawn for good: when the node drains, and
 	// when the speaker stops. 0: none.
 	DrainWait time.Duration
+
+	// Watcher watches the paths of the peers that ask for it; nil: none is watched. Run runs it, for a moment longer than the sessions.
+	Watcher Watcher
 }
 
 // Announcer holds the BGP sessions of this node. Make it with New, run it with Run, tell it what to do with Set.
@@ -93,6 +97,7 @@ func (a *Announcer) Run(ctx context.Context) error {
 		seats:     map[string]*seat{},
 		leaving:   map[place]<-chan struct{}{},
 	}
+	defer o.look()()
 	defer o.wg.Wait()
 	for {
 		select {
@@ -105,9 +110,29 @@ func (a *Announcer) Run(ctx context.Context) error {
 			o.drain.end()
 			o.tell()
 		case <-a.poked:
+		case <-o.seen:
+			o.heed()
 		}
+		o.watch()
 		o.publish()
 	}
+}
+
+// look starts the Watcher, and returns what ends it.
+func (o *owner) look() (end func()) {
+	if o.opt.Watcher == nil {
+		return func() {}
+	}
+	o.seen = o.opt.Watcher.Changed()
+	ctx, cancel := context.WithCancel(o.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := o.opt.Watcher.Run(ctx); err != nil {
+			o.opt.Log.Error("paths are not watched by BFD any more", "reason", err)
+		}
+	}()
+	return func() { cancel(); <-done }
 }
 
 // owner is the state of Run's goroutine.
@@ -120,6 +145,8 @@ type owner struct {
 	leaving  map[place]<-chan struct{} // by router: closed when the last session with it has said goodbye
 	wg       sync.WaitGroup
 	identity netip.Addr // default router identifier; kept once chosen, so that a change of node addresses resets no session
+	watched  []Watch    // as the Watcher was told last
+	seen     <-chan struct{}
 }
 
 // drain is where the node stands in giving up its routes.
@@ -147,6 +174,8 @@ type seat struct {
 	blocked  string  // why there is no session
 	cancel   context.CancelCauseFunc
 	gone     chan struct{}
+	bfd      *config.BFDProfile // nil = the path is not watched
+	sight    Sight              // what was last heeded of the path
 }
 
 // apply starts, replaces and ends sessions so that they are the wanted ones, and tells each its part. Sessions that stay are not
@@ -172,7 +201,9 @@ func (o *owner) apply(d *Desired) {
 		if have, ok := o.seats[name]; ok && (have.neighbor != w.neighbor || have.blocked != w.blocked) {
 			o.stop(name, have.neighbor.change(w.neighbor))
 		}
-		if _, ok := o.seats[name]; !ok {
+		if have, ok := o.seats[name]; ok {
+			have.bfd = w.bfd
+		} else {
 			o.start(name, &w)
 		}
 	}
@@ -222,7 +253,10 @@ func (o *owner) withdraw() {
 		case <-o.drain.over:
 			o.drain.end()
 		case <-o.poked:
+		case <-o.seen:
+			o.heed()
 		}
+		o.watch()
 		o.publish()
 	}
 }
@@ -237,7 +271,7 @@ func (o *owner) wanted(peers []*config.Peer) map[string]seat {
 	taken := map[place]string{}
 	want := make(map[string]seat, len(peers))
 	for _, p := range slices.SortedFunc(slices.Values(peers), func(a, b *config.Peer) int { return strings.Compare(a.Name, b.Name) }) {
-		s := seat{neighbor: neighborOf(p, o.identity)}
+		s := seat{neighbor: neighborOf(p, o.identity), bfd: p.BFD}
 		e := s.neighbor.router()
 		e.source = p.Source
 		if first, ok := taken[e]; ok {
@@ -267,6 +301,9 @@ func (o *owner) start(name string, s *seat) {
 		return
 	}
 	s.session = o.opt.Router.Session(s.neighbor, func() { signal(o.poked) })
+	if o.opt.Watcher != nil {
+		s.sight = o.opt.Watcher.Sights()[name] // what failed before is no reason to drop this one
+	}
 	ctx, cancel := context.WithCancelCause(o.ctx)
 	s.cancel = cancel
 	s.gone = make(chan struct{})
@@ -346,6 +383,12 @@ func (s *seat) report(name string) config.Session {
 	if st.Local.IsValid() {
 		out.LocalAddress = st.Local.String()
 	}
+	if s.bfd != nil {
+		out.BFD = cmp.Or(s.sight.State, "Down")
+		if out.LastError == "" && s.sight.LastError != "" {
+			out.LastError = "BFD: " + s.sight.LastError
+		}
+	}
 	out.Families = st.Families.List()
 	for _, f := range out.Families {
 		out.Advertised[f] = *st.Advertised.Of(f)
@@ -364,5 +407,5 @@ func (n Neighbor) address() string {
 func sameSession(a, b config.Session) bool {
 	return a.Peer == b.Peer && a.Address == b.Address && a.LocalAddress == b.LocalAddress && a.State == b.State && a.Since.Equal(b.Since) &&
 		a.LocalASN == b.LocalASN && a.PeerASN == b.PeerASN && slices.Equal(a.Families, b.Families) && a.HoldTime == b.HoldTime &&
-		maps.Equal(a.Advertised, b.Advertised) && a.Restart == b.Restart && a.LastError == b.LastError
+		maps.Equal(a.Advertised, b.Advertised) && a.Restart == b.Restart && a.BFD == b.BFD && a.LastError == b.LastError
 }

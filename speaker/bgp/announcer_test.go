@@ -27,6 +27,7 @@ type network struct {
 	running  map[place]*fakeSession
 	starts   map[string]int
 	ends     []string                 // name and cause
+	drops    []string                 // name and words
 	farewell map[string]time.Duration // how long saying goodbye takes, by name
 }
 
@@ -82,6 +83,15 @@ func (s *fakeSession) Set(a Advert) {
 	defer s.mu.Unlock()
 	s.advert = a
 	s.sets++
+}
+
+func (s *fakeSession) Drop(words string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running[s.router()] != s {
+		s.t.Errorf("session %s dropped while it does not run", s.Name)
+	}
+	s.drops = append(s.drops, s.Name+": "+words)
 }
 
 func (s *fakeSession) Status() Status {

@@ -40,6 +40,9 @@ type Session interface {
 	Run(ctx context.Context)
 	// Set replaces what the peer should be told. It never blocks; only the last value counts.
 	Set(Advert)
+	// Drop ends the connection to the peer, if there is one, because of what the words say, which it may tell the peer. It does not
+	// block. The session reconnects as after any failure.
+	Drop(words string)
 	// Status returns the state of the session as of now.
 	Status() Status
 }

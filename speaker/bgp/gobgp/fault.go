@@ -44,6 +44,9 @@ func cease(cause error) *fault {
 	return newFault(packet.BGP_ERROR_CEASE, packet.BGP_ERROR_SUB_ADMINISTRATIVE_SHUTDOWN, nil, "no longer wanted")
 }
 
+// bfdDown is the subcode of Cease that says so (RFC 9384 section 3).
+const bfdDown = 10
+
 // mostSpoken is how long a shutdown communication may be for routers that know only RFC 8203.
 const mostSpoken = 128
 
@@ -135,7 +138,7 @@ func ceaseWords(subcode uint8) string {
 		return "the router is out of resources"
 	case packet.BGP_ERROR_SUB_HARD_RESET:
 		return "hard reset"
-	case 10:
+	case bfdDown:
 		return "BFD declared the path down"
 	default:
 		return fmt.Sprintf("ceased (subcode %d)", subcode)

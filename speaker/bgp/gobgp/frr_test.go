@@ -115,12 +115,12 @@ func setUp(name string, addrs ...string) error {
 
 // dial connects from the node. A socket stays in the namespace of the thread that made it.
 func (c *cable) dial(ctx context.Context, n bgp.Neighbor) (conn net.Conn, err error) {
-	err = inside(c.node, func() (err error) { conn, err = dialTCP(ctx, n); return err })
+	err = inside(c.node, func() (err error) { conn, err = DialTCP(ctx, n); return err })
 	return conn, err
 }
 
 func (c *cable) nics() (out []bgp.NIC, err error) {
-	err = inside(c.node, func() (err error) { out, err = hostNICs(); return err })
+	err = inside(c.node, func() (err error) { out, err = HostNICs(); return err })
 	return out, err
 }
 

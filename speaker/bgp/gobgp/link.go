@@ -65,7 +65,7 @@ func (l *link) next(ctx context.Context, within time.Duration, late *fault) (fra
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return frame{}, ctx.Err()
+		return frame{}, context.Cause(ctx)
 	case <-timer.C:
 		return frame{}, late
 	case f, ok := <-l.wire.frames:
@@ -158,6 +158,8 @@ func (l *link) tell(ctx context.Context, within time.Duration, messages ...[]byt
 	switch {
 	case err == nil:
 		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return &refusal{fmt.Sprintf("the router has read nothing of what it was sent for %s", within)}
 	}
@@ -184,7 +186,7 @@ func (l *link) hold(ctx context.Context) error {
 		var err error
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-l.wake:
 			err = l.update(ctx)
 		case f, ok := <-l.wire.frames:

@@ -49,10 +49,10 @@ type Router struct{ opt Options }
 // New returns a Router.
 func New(opt Options) *Router {
 	if opt.Dial == nil {
-		opt.Dial = dialTCP
+		opt.Dial = DialTCP
 	}
 	if opt.NICs == nil {
-		opt.NICs = hostNICs
+		opt.NICs = HostNICs
 	}
 	if opt.Find == nil {
 		opt.Find = func(iface string) Finder { return adjacent.New(iface, opt.Log) }

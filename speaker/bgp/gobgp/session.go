@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	packet "github.com/osrg/gobgp/v3/pkg/packet/bgp"
+
 	"github.com/heraldlb/herald/speaker/bgp"
 )
 
@@ -32,6 +34,8 @@ type session struct {
 	find   func(iface string) Finder
 	finder Finder // finds the router of an unnumbered session; nil for others
 	held   bool   // the session was established before
+
+	cut atomic.Pointer[context.CancelCauseFunc] // ends what stands on the connection; nil while there is none
 }
 
 // Set implements bgp.Session.
@@ -43,6 +47,13 @@ func (s *session) Set(a bgp.Advert) {
 	select {
 	case s.wake <- struct{}{}:
 	default:
+	}
+}
+
+// Drop implements bgp.Session. The peer, should it still hear, is told BFD Down (RFC 9384).
+func (s *session) Drop(words string) {
+	if cut := s.cut.Load(); cut != nil {
+		(*cut)(newFault(packet.BGP_ERROR_CEASE, bfdDown, nil, words))
 	}
 }
 
@@ -149,14 +160,18 @@ func (s *session) attempt(ctx context.Context) (time.Time, error) {
 	}
 	l := &link{session: s, Neighbor: n, wire: newWire(conn, s.board.count)}
 	defer l.wire.close()
-	t, err := l.handshake(ctx)
+	standing, cut := context.WithCancelCause(ctx)
+	defer cut(nil)
+	s.cut.Store(&cut)
+	defer s.cut.Store(nil)
+	t, err := l.handshake(standing)
 	if err != nil {
 		return time.Time{}, l.part(ctx, time.Time{}, err)
 	}
 	l.terms = t
 	up := time.Now()
 	s.held = true
-	return up, l.part(ctx, up, l.hold(ctx))
+	return up, l.part(ctx, up, l.hold(standing))
 }
 
 // connect opens a connection to the neighbour, which it returns with the address filled in.

@@ -21,8 +21,8 @@ import (
 // controlClass is the DSCP of network control traffic (CS6, RFC 4594 section 3.1) as the IP header carries it.
 const controlClass = 0xc0
 
-// dialTCP connects to the neighbour, waiting no longer than its connect time.
-func dialTCP(ctx context.Context, n bgp.Neighbor) (net.Conn, error) {
+// DialTCP connects to the neighbour from the network namespace of the calling thread, waiting no longer than its connect time.
+func DialTCP(ctx context.Context, n bgp.Neighbor) (net.Conn, error) {
 	d := net.Dialer{
 		Timeout:   n.Connect,
 		KeepAlive: -1, // KEEPALIVE messages do this, and the hold timer judges
@@ -182,8 +182,8 @@ func localAddress(c net.Conn) netip.Addr {
 	return netip.Addr{}
 }
 
-// hostNICs lists the interfaces of this process's network namespace that are up.
-func hostNICs() ([]bgp.NIC, error) {
+// HostNICs lists the interfaces that are up in the network namespace of the calling thread.
+func HostNICs() ([]bgp.NIC, error) {
 	list, err := net.Interfaces()
 	if err != nil {
 		return nil, fmt.Errorf("list network interfaces: %w", err)

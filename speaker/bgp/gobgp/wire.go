@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -142,8 +143,14 @@ func (w *wire) send(ctx context.Context, within time.Duration, messages ...[]byt
 	if err := w.conn.SetWriteDeadline(time.Now().Add(within)); err != nil {
 		return err
 	}
-	// A write that stands when ctx ends is not waited for longer than a goodbye.
-	stop := context.AfterFunc(ctx, func() { w.conn.SetWriteDeadline(time.Now().Add(goodbye)) })
+	// A write that stands when ctx ends is not waited for longer than a goodbye; over a failed path, not at all.
+	stop := context.AfterFunc(ctx, func() {
+		wait := goodbye
+		if _, failed := errors.AsType[*fault](context.Cause(ctx)); failed {
+			wait = 0
+		}
+		w.conn.SetWriteDeadline(time.Now().Add(wait))
+	})
 	defer stop()
 	for _, m := range messages {
 		if _, err := w.conn.Write(m); err != nil {
