@@ -105,7 +105,7 @@ func (s *stage) addresses(prefix string, n int) []netip.Addr {
 		})
 	}
 	for _, ip := range list {
-		s.owner(ip)
+		s.eventually("a page from "+ip.String(), func(ctx context.Context) error { _, err := s.Get(ctx, s.Client, ip); return err })
 	}
 	return list
 }
@@ -144,7 +144,8 @@ func (s *stage) mac(n *lab.Node) string {
 // owned are the addresses that a node answers for.
 func (s *stage) owned(n *lab.Node, ips []netip.Addr) []netip.Addr {
 	s.t.Helper()
-	return slices.DeleteFunc(slices.Clone(ips), func(ip netip.Addr) bool { return s.owner(ip) != n })
+	owners := s.owners(ips)
+	return slices.DeleteFunc(slices.Clone(ips), func(ip netip.Addr) bool { return owners[ip] != n })
 }
 
 func (s *stage) signalSpeaker(n *lab.Node, signal unix.Signal) {

@@ -156,7 +156,9 @@ func (s *stage) explain(what string, seen sight) {
 		}
 	}
 	for _, list := range seen.attempts {
-		s.t.Log(firstFailures(list, what)...)
+		if text := firstFailures(list, what); len(text) > 0 {
+			s.t.Log(text...)
+		}
 	}
 	for _, list := range seen.streams {
 		for _, stream := range list {
