@@ -38,6 +38,11 @@ func quantile(samples []time.Duration, q float64) time.Duration {
 	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
 }
 
+func median(samples []float64) float64 {
+	sorted := slices.Sorted(slices.Values(samples))
+	return sorted[len(sorted)/2]
+}
+
 func text(d time.Duration) string {
 	if d < 100*time.Millisecond {
 		return d.Round(100 * time.Microsecond).String()

@@ -1,13 +1,8 @@
 package assign
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"regexp"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,13 +46,27 @@ func name(prefix string, i int) string { return fmt.Sprintf("%s-%05d", prefix, i
 
 // create makes one Service that no controller of Kubernetes has work with, and returns when the API server has answered.
 func (s *stage) create(name string) error {
-	no := false
-	_, err := s.load.CoreV1().Services(metav1.NamespaceDefault).Create(s.ctx, &corev1.Service{
+	return s.createAs(name, corev1.ServiceTypeLoadBalancer)
+}
+
+func (s *stage) createAs(name string, kind corev1.ServiceType) error {
+	o := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app": name}},
-		Spec: corev1.ServiceSpec{
-			Type: corev1.ServiceTypeLoadBalancer, AllocateLoadBalancerNodePorts: &no, Ports: []corev1.ServicePort{{Port: 80}},
-		},
-	}, metav1.CreateOptions{})
+		Spec:       corev1.ServiceSpec{Type: kind, Ports: []corev1.ServicePort{{Port: 80}}},
+	}
+	if kind == corev1.ServiceTypeLoadBalancer {
+		o.Spec.AllocateLoadBalancerNodePorts = new(bool)
+	}
+	_, err := s.load.CoreV1().Services(metav1.NamespaceDefault).Create(s.ctx, o, metav1.CreateOptions{})
+	return err
+}
+
+// exposePatch makes a Service one of type LoadBalancer.
+const exposePatch = `{"spec":{"type":"LoadBalancer","allocateLoadBalancerNodePorts":false}}`
+
+// expose makes a Service that exists one of type LoadBalancer, which costs the API server the same however many there are.
+func (s *stage) expose(name string) error {
+	_, err := s.load.CoreV1().Services(metav1.NamespaceDefault).Patch(s.ctx, name, types.MergePatchType, []byte(exposePatch), metav1.PatchOptions{})
 	return err
 }
 
@@ -115,31 +124,4 @@ func (s *stage) patchAll(c kubernetes.Interface, all []*corev1.Service, clear bo
 		return err
 	})
 	return time.Since(began)
-}
-
-// requests matches a line of the API server's count of requests.
-var requests = regexp.MustCompile(`^apiserver_request_total\{(.*)\} ([0-9.e+]+)$`)
-
-// writes returns how many writes the API server has been asked for since it started: of Services and of Herald's own objects.
-func (s *stage) writes() int {
-	s.t.Helper()
-	text, err := s.load.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(s.ctx)
-	s.must(err)
-	sum := 0
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		m := requests.FindStringSubmatch(lines.Text())
-		if m == nil || !strings.Contains(m[1], `group="heraldlb.io"`) && !strings.Contains(m[1], `resource="services"`) {
-			continue
-		}
-		for _, verb := range []string{"PATCH", "PUT", "POST", "DELETE", "APPLY"} {
-			if strings.Contains(m[1], `verb="`+verb+`"`) {
-				n, err := strconv.ParseFloat(m[2], 64)
-				s.must(err)
-				sum += int(n)
-			}
-		}
-	}
-	return sum
 }

@@ -103,6 +103,9 @@ func (w *watcher) take(object any, now time.Time) {
 		return
 	}
 	was := seen.object
+	if was.ResourceVersion == o.ResourceVersion {
+		return // told again, after the API server was away
+	}
 	seen.object = o
 	if seen.assigned.IsZero() && len(o.Status.LoadBalancer.Ingress) > 0 {
 		seen.assigned = now
@@ -181,6 +184,26 @@ func (w *watcher) waitAssigned(prefix string, n int) {
 		}
 		return have >= n
 	})
+}
+
+// waitFor waits until one Service has an address and returns what was seen of it.
+func (w *watcher) waitFor(name string) sighting {
+	w.s.t.Helper()
+	w.wait("an address of "+name, func(all map[string]*sighting) bool { return all[name] != nil && !all[name].assigned.IsZero() })
+	return w.get(name)
+}
+
+// versions returns how many versions of Services were seen, but of the one.
+func (w *watcher) versions(but string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for name, s := range w.services {
+		if name != but {
+			n += s.allocating + s.announcing + s.other
+		}
+	}
+	return n
 }
 
 // quiet waits until nothing has been seen for a while.
