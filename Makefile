@@ -94,11 +94,15 @@ test: packages ## All of check, then the suites in the laboratory
 .PHONY: bench
 bench: ## Benchmarks of the pure rooms, and of the whole in the laboratory
 	$(GO) test -run '^$$' -bench . -benchmem ./config/... ./controller/... ./speaker/...
-	@if [ -n "$$($(GO) list ./test/bench/... 2>/dev/null)" ]; then $(GO) test -p 1 -count=1 -timeout 60m -v ./test/bench/...; fi
+	@if [ -n "$$($(GO) list ./test/bench/... 2>/dev/null)" ]; then HERALD_BENCH_RUNS=$${HERALD_BENCH_RUNS:-5} HERALD_BENCH_SOAK=$${HERALD_BENCH_SOAK:-1m} $(GO) test -p 1 -count=1 -timeout 60m -v ./test/bench/...; fi
 
 .PHONY: bench-assign
 bench-assign: ## How quickly addresses are assigned, with 5,000 and 10,000 Services (HERALD_BENCH_SERVICES=1000 for another number)
 	$(GO) test -count=1 -timeout 60m -v ./test/bench/assign
+
+.PHONY: bench-l2
+bench-l2: packages ## What Layer 2 promises, seen by a client: failover, planned changes, splits, load (HERALD_BENCH_RUNS=20, HERALD_BENCH_SOAK=10m)
+	$(GO) test -count=1 -timeout 180m -v ./test/bench/l2
 
 .PHONY: clean
 clean: ## Remove what make build has made

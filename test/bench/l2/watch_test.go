@@ -142,7 +142,7 @@ func (s *stage) explain(what string, seen sight) {
 		if len(r.Spans()) == 1 && gap.Duration() < 100*time.Millisecond {
 			continue
 		}
-		s.t.Logf("%s: %s: longest gap %s from %s", what, ip, round(gap.Duration()), round(gap.From.Sub(r.Begin)))
+		s.t.Logf("%s: %s: longest gap %s from %s (not asked for %s at most)", what, ip, round(gap.Duration()), round(gap.From.Sub(r.Begin)), round(r.Pause))
 		for i, span := range r.Spans() {
 			if i == maxSpans {
 				s.t.Logf("  and %d more", len(r.Spans())-i)

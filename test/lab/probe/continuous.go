@@ -76,7 +76,8 @@ func (c *Continuous) sendAll(ctx context.Context) (asked []time.Time, err error)
 type Report struct {
 	Begin, End time.Time
 	Asked      int
-	Answers    []Answer // in the order of time
+	Pause      time.Duration // of a [Survey]: the longest time in which it was not asked, as the machine was busy
+	Answers    []Answer      // in the order of time
 }
 
 // Gap is a time without answers.

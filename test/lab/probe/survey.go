@@ -85,13 +85,17 @@ func (s *Survey) Run(ctx context.Context, interval time.Duration) (map[netip.Add
 	group.Go(func() error {
 		tick := time.NewTicker(interval)
 		defer tick.Stop()
+		last := time.Now()
 		for ctx.Err() == nil {
 			for _, q := range s.questions {
 				if err := q.send(); err != nil {
 					return err
 				}
+				now := time.Now()
 				reports[q.ip].Asked++
+				reports[q.ip].Pause = max(reports[q.ip].Pause, now.Sub(last))
 			}
+			last = time.Now()
 			select {
 			case <-ctx.Done():
 			case <-tick.C:
