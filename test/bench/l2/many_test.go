@@ -30,13 +30,19 @@ const (
 	manyLimit  = 10 * time.Minute
 )
 
-// manyConfig is a pool for many addresses, whose advertisement is not repeated, so that silence can be told from news. %s: its node selectors.
+// What the pool of the many has.
+var (
+	manyV4 = netip.MustParsePrefix("10.210.0.0/18")
+	manyV6 = netip.MustParsePrefix("fd00:210::/114")
+)
+
+// manyConfig is a pool for many addresses, whose advertisement is not repeated, so that silence can be told from news. To fill in: its ranges and node selectors.
 const manyConfig = `
 apiVersion: heraldlb.io/v1beta1
 kind: IPAddressPool
 metadata: {name: bench}
 spec:
-  addresses: [10.210.0.0/18, "fd00:210::/114"]
+  addresses: [%s, %q]
   autoAssign: false
 ---
 apiVersion: heraldlb.io/v1beta1
@@ -55,7 +61,7 @@ func (s *stage) confine(nodes ...string) {
 	for _, n := range nodes {
 		selectors += fmt.Sprintf("{matchLabels: {kubernetes.io/hostname: %s}},", n)
 	}
-	s.must(s.Apply(s.t.Context(), fmt.Sprintf(manyConfig, selectors+"]")))
+	s.must(s.Apply(s.t.Context(), fmt.Sprintf(manyConfig, manyV4, manyV6, selectors+"]")))
 }
 
 // many makes n Services, with an endpoint each, for the time of the test, and returns their addresses once each is answered for.
@@ -89,8 +95,61 @@ func (s *stage) many(n int, policy corev1.IPFamilyPolicy, families ...corev1.IPF
 	}))
 	s.must(s.Wait(ctx, "somebody to answer for all", func(ctx context.Context) error { return s.allAnswered(ctx, sample(ips, 1000)) }))
 	s.t.Logf("answered for after %s", round(time.Since(began)))
-	time.Sleep(5 * calm) // for what is written afterwards
+	s.quiet(ctx)
 	return ips
+}
+
+// quiet waits until nothing has been written and nothing announced for a while.
+func (s *stage) quiet(ctx context.Context) {
+	s.t.Helper()
+	const enough = 3 * calm
+	began := time.Now()
+	before := s.versions()
+	s.must(s.Wait(ctx, "quiet", func(ctx context.Context) error {
+		heard, err := s.heard(func() { time.Sleep(enough) })
+		now := s.versions()
+		written := changed(before, now)
+		before = now
+		if err == nil && (len(written) > 0 || heard > 0) {
+			err = fmt.Errorf("%d objects written, %d announcements in %s", len(written), heard, enough)
+		}
+		return err
+	}))
+	s.t.Logf("nothing was written and nothing announced any more %s after the last answer", round(time.Since(began)-enough))
+}
+
+// heard counts what is announced about the many while something is done.
+func (s *stage) heard(do func()) (int, error) {
+	a, err := probe.NewAnnouncements(s.Client, lanIf)
+	if err != nil {
+		return 0, err
+	}
+	ctx, stop := context.WithCancel(s.t.Context())
+	defer stop()
+	var group errgroup.Group
+	group.Go(func() error { return a.Run(ctx) })
+	do()
+	stop()
+	if err := group.Wait(); err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, said := range a.All() {
+		if manyV4.Contains(said.IP) || manyV6.Contains(said.IP) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// changed returns the names of what has another version now, or is new.
+func changed(before, now map[string]string) (names []string) {
+	for name, version := range now {
+		if before[name] != version {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (s *stage) each(n int, do func(ctx context.Context, i int) error) {
@@ -222,39 +281,22 @@ func TestThousand(t *testing.T) {
 // updates changes nothing about the endpoints, many times.
 func (s *stage) updates(n int) {
 	s.t.Helper()
-	heard, err := probe.NewAnnouncements(s.Client, lanIf)
-	s.must(err)
-	ctx, stop := context.WithCancel(s.t.Context())
-	defer stop()
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return heard.Run(ctx) })
 	before := s.versions()
-	began := time.Now()
-	s.each(n, func(ctx context.Context, i int) error {
-		patch := fmt.Sprintf(`{"metadata": {"annotations": {"bench": %q}}}`, time.Now())
-		_, err := s.API.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).Patch(ctx, manyName(i), types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-		return err
+	sent, err := s.heard(func() {
+		began := time.Now()
+		s.each(n, func(ctx context.Context, i int) error {
+			patch := fmt.Sprintf(`{"metadata": {"annotations": {"bench": %q}}}`, time.Now())
+			_, err := s.API.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).Patch(ctx, manyName(i), types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+			return err
+		})
+		s.t.Logf("%d updates in %s", n, round(time.Since(began)))
+		time.Sleep(3 * calm)
 	})
-	s.t.Logf("%d updates in %s", n, round(time.Since(began)))
-	time.Sleep(3 * calm)
-	written := 0
-	for name, version := range s.versions() {
-		if before[name] != version {
-			s.t.Logf("%s was written", name)
-			written++
-		}
-	}
-	stop()
-	s.must(group.Wait())
-	pool := netip.MustParsePrefix("10.210.0.0/18")
-	sent := 0
-	for _, a := range heard.All() {
-		if pool.Contains(a.IP) {
-			sent++
-		}
-	}
+	s.must(err)
+	written := changed(before, s.versions())
+	s.t.Logf("written: %v", written)
 	s.figure(count, none, 0, "1,000 EndpointSlice updates that change nothing: announcements sent").add(float64(sent))
-	s.figure(count, none, 0, "1,000 EndpointSlice updates that change nothing: statuses written").add(float64(written))
+	s.figure(count, none, 0, "1,000 EndpointSlice updates that change nothing: statuses written").add(float64(len(written)))
 }
 
 // versions are the resource versions of everything that Herald writes.
@@ -293,18 +335,29 @@ func (s *stage) losses(ips []addr) {
 		s.settled()
 		after := s.owners(ips)
 		moved, back := 0, 0
+		ways := map[string]int{}
 		for ip, was := range before {
 			if was != node && during[ip] != was {
 				moved++
+				ways[name(was)+" to "+name(during[ip])+" at the loss"]++
 			}
 			if after[ip] != during[ip] {
 				back++
+				ways[name(during[ip])+" to "+name(after[ip])+" at the return"]++
 			}
 		}
+		s.t.Logf("loss of %s: %v", node.Name, ways)
 		strange.add(float64(moved))
 		lost.add(float64(len(ips) - len(during)))
 		again.add(float64(back))
 	}
+}
+
+func name(n *lab.Node) string {
+	if n == nil {
+		return "nobody"
+	}
+	return n.Name
 }
 
 // TestTenThousand puts 10,000 addresses of each family on one node.
