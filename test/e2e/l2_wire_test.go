@@ -1,0 +1,350 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/mdlayher/arp"
+	"github.com/mdlayher/ethernet"
+	"github.com/mdlayher/ndp"
+	"github.com/mdlayher/packet"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/heraldlb/herald/test/e2e/scene"
+	"github.com/heraldlb/herald/test/lab/netlab"
+	"github.com/heraldlb/herald/test/lab/probe"
+)
+
+// wire sends frames of the LAN client's own making and hears what comes back.
+type wire struct {
+	*stage
+	mac      net.HardwareAddr
+	v4       netip.Addr
+	arp, ndp *packet.Conn
+}
+
+func (s *stage) wire() *wire {
+	s.t.Helper()
+	ifi, err := s.Client.Interface("eth0")
+	s.must(err)
+	w := &wire{stage: s, mac: ifi.HardwareAddr, v4: netip.MustParseAddr("192.168.100.50")}
+	s.must(s.Client.Do(func() (err error) {
+		if w.arp, err = packet.Listen(ifi, packet.Raw, unix.ETH_P_ARP, nil); err != nil {
+			return err
+		}
+		w.ndp, err = packet.Listen(ifi, packet.Raw, unix.ETH_P_IPV6, nil)
+		return err
+	}))
+	s.t.Cleanup(func() { s.must(errors.Join(w.arp.Close(), w.ndp.Close())) })
+	return w
+}
+
+// answer reads until a frame fits; false when none came in time.
+func (w *wire) answer(c *packet.Conn, fits func(*ethernet.Frame) bool) bool {
+	w.t.Helper()
+	w.must(c.SetReadDeadline(time.Now().Add(300 * time.Millisecond)))
+	buf := make([]byte, 2048)
+	for {
+		n, _, err := c.ReadFrom(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return false
+		}
+		w.must(err)
+		var f ethernet.Frame
+		if f.UnmarshalBinary(buf[:n]) == nil && fits(&f) {
+			return true
+		}
+	}
+}
+
+func (w *wire) send(c *packet.Conn, to net.HardwareAddr, kind ethernet.EtherType, payload []byte) {
+	w.t.Helper()
+	frame, err := (&ethernet.Frame{Destination: to, Source: w.mac, EtherType: kind, Payload: payload}).MarshalBinary()
+	w.must(err)
+	_, err = c.WriteTo(frame, &packet.Addr{HardwareAddr: to})
+	w.must(err)
+}
+
+// arpCase is one ARP packet.
+type arpCase struct {
+	op     arp.Operation
+	to     net.HardwareAddr // of the frame
+	sender netip.Addr
+	target net.HardwareAddr
+}
+
+// arps sends a packet about an address and says whether the owner answered with its own MAC.
+func (w *wire) arps(ip netip.Addr, owner net.HardwareAddr, c arpCase) bool {
+	w.t.Helper()
+	p, err := arp.NewPacket(c.op, w.mac, c.sender.AsSlice(), c.target, ip.AsSlice())
+	w.must(err)
+	b, err := p.MarshalBinary()
+	w.must(err)
+	w.send(w.arp, c.to, ethernet.EtherTypeARP, b)
+	return w.answer(w.arp, func(f *ethernet.Frame) bool {
+		var got arp.Packet
+		return got.UnmarshalBinary(f.Payload) == nil && got.Operation == arp.OperationReply && got.SenderIP.Equal(ip.AsSlice()) &&
+			bytes.Equal(got.SenderHardwareAddr, owner) && bytes.Equal(f.Source, owner)
+	})
+}
+
+// TestARPFrames asks in every way ARP knows.
+func TestARPFrames(t *testing.T) {
+	s := on(t)
+	ip := s.only("arp-frames")
+	w := s.wire()
+	ifi, err := s.Node(s.owner(ip)).Host.Interface("eth0")
+	s.must(err)
+	own, nobody, foreign := ifi.HardwareAddr, make(net.HardwareAddr, 6), net.HardwareAddr{2, 0, 0, 0, 0, 0x77}
+	for name, tt := range map[string]struct {
+		arpCase
+		answered bool
+	}{
+		"broadcast":                 {arpCase{arp.OperationRequest, ethernet.Broadcast, w.v4, nobody}, true},
+		"unicast":                   {arpCase{arp.OperationRequest, own, w.v4, nobody}, true},
+		"unicast, naming the owner": {arpCase{arp.OperationRequest, own, w.v4, own}, true},
+		"probe":                     {arpCase{arp.OperationRequest, ethernet.Broadcast, netip.IPv4Unspecified(), nobody}, true},
+		"to another machine":        {arpCase{arp.OperationRequest, foreign, w.v4, nobody}, false},
+		"reply":                     {arpCase{arp.OperationReply, ethernet.Broadcast, w.v4, own}, false},
+	} {
+		if got := w.arps(ip, own, tt.arpCase); got != tt.answered {
+			t.Errorf("%s: answered: %v, want %v", name, got, tt.answered)
+		}
+	}
+}
+
+// solicits sends a neighbour solicitation from a source to a destination and says how it was answered: to which address.
+func (w *wire) solicits(ip, from, to netip.Addr, mac net.HardwareAddr, option bool) (answer *ndp.NeighborAdvertisement, destination netip.Addr) {
+	w.t.Helper()
+	m := &ndp.NeighborSolicitation{TargetAddress: ip}
+	if option {
+		m.Options = []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: w.mac}}
+	}
+	body, err := ndp.MarshalMessageChecksum(m, from, to)
+	w.must(err)
+	header := make([]byte, 40, 40+len(body))
+	header[0], header[5], header[6], header[7] = 6<<4, byte(len(body)), unix.IPPROTO_ICMPV6, 255
+	copy(header[8:], from.AsSlice())
+	copy(header[24:], to.AsSlice())
+	w.send(w.ndp, mac, ethernet.EtherTypeIPv6, append(header, body...))
+	w.answer(w.ndp, func(f *ethernet.Frame) bool {
+		b := f.Payload
+		if len(b) < 64 || b[6] != unix.IPPROTO_ICMPV6 || bytes.Equal(f.Source, w.mac) {
+			return false
+		}
+		message, err := ndp.ParseMessage(b[40 : 40+int(b[4])<<8+int(b[5])])
+		na, ok := message.(*ndp.NeighborAdvertisement)
+		if err != nil || !ok || na.TargetAddress != ip {
+			return false
+		}
+		answer = na
+		destination, _ = netip.AddrFromSlice(b[24:40])
+		return true
+	})
+	return answer, destination
+}
+
+// TestNDPFrames asks as hosts do: at first contact, to see whether the way is still good, and before they take an address themselves.
+func TestNDPFrames(t *testing.T) {
+	s := on(t)
+	s.create("ndp-frames", scene.SingleStack(corev1.IPv6Protocol))
+	_, ips := s.announced("ndp-frames")
+	ip := ips[0]
+	w := s.wire()
+	ifi, err := s.Node(s.owner(ip)).Host.Interface("eth0")
+	s.must(err)
+	group, err := ndp.SolicitedNodeMulticast(ip)
+	s.must(err)
+	g := group.As16()
+	multicast := net.HardwareAddr{0x33, 0x33, g[12], g[13], g[14], g[15]}
+	client := netip.MustParseAddr("fd00:100::50")
+	for name, tt := range map[string]struct {
+		from, to  netip.Addr
+		mac       net.HardwareAddr
+		option    bool
+		answersTo netip.Addr
+		solicited bool
+	}{
+		"first contact":             {client, group, multicast, true, client, true},
+		"is it still there":         {client, ip, ifi.HardwareAddr, true, client, true},
+		"the same, without options": {client, ip, ifi.HardwareAddr, false, client, true},
+		"may I have it":             {netip.IPv6Unspecified(), group, multicast, false, netip.MustParseAddr("ff02::1"), false},
+	} {
+		na, to := w.solicits(ip, tt.from, tt.to, tt.mac, tt.option)
+		switch {
+		case na == nil:
+			t.Errorf("%s: no answer", name)
+		case to != tt.answersTo || na.Solicited != tt.solicited || na.Override == false && tt.option:
+			t.Errorf("%s: answered to %s, %+v", name, to, na)
+		}
+	}
+}
+
+// stranger is a machine on the LAN that has an address of ours.
+func (s *stage) stranger(ip netip.Addr) *netlab.Host {
+	s.t.Helper()
+	h, err := s.Network.Host("stranger")
+	s.must(err)
+	s.t.Cleanup(func() { _ = h.Close() }) // an error means that the test has done so
+	_, err = h.Join(s.LAN, "eth0", netip.MustParsePrefix("192.168.100.99/24"))
+	s.must(err)
+	s.must(h.AddAddr("eth0", netip.PrefixFrom(ip, ip.BitLen())))
+	return h
+}
+
+// claims lets a machine say that an address is its own, as one does that has just taken it.
+func (s *stage) claims(h *netlab.Host, ip netip.Addr) error {
+	ifi, err := h.Interface("eth0")
+	if err != nil {
+		return err
+	}
+	p, err := arp.NewPacket(arp.OperationReply, ifi.HardwareAddr, ip.AsSlice(), ethernet.Broadcast, ip.AsSlice())
+	if err != nil {
+		return err
+	}
+	body, err := p.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	frame, err := (&ethernet.Frame{Destination: ethernet.Broadcast, Source: ifi.HardwareAddr, EtherType: ethernet.EtherTypeARP, Payload: body}).MarshalBinary()
+	if err != nil {
+		return err
+	}
+	return h.Do(func() error {
+		c, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_ARP, nil)
+		if err != nil {
+			return err
+		}
+		_, err = c.WriteTo(frame, &packet.Addr{HardwareAddr: ethernet.Broadcast})
+		return errors.Join(err, c.Close())
+	})
+}
+
+// TestAddressConflict lets a stranger claim an address that is announced: users are told by whom, the owner says again that it is his, and all
+// is well when the stranger has gone.
+func TestAddressConflict(t *testing.T) {
+	s := on(t)
+	ip := s.only("conflict")
+	owner := s.owner(ip)
+	own, err := scene.MAC(s.Node(owner))
+	s.must(err)
+	h := s.stranger(ip)
+	ifi, err := h.Interface("eth0")
+	s.must(err)
+	heard := s.heard(func() {
+		s.eventually("the conflict to be told", func(ctx context.Context) error {
+			if err := s.claims(h, ip); err != nil { // a machine that goes on using it goes on saying so
+				return err
+			}
+			o, err := s.Services().Get(ctx, "conflict", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			c := scene.Condition(o, scene.Announced)
+			if c.Reason != "AddressConflict" {
+				return fmt.Errorf("%s=%s: %s: %s", c.Type, c.Status, c.Reason, c.Message)
+			}
+			return says(c, ifi.HardwareAddr.String())
+		})
+	})
+	defended := 0
+	for _, a := range heard.Of(ip) {
+		if a.MAC.String() == own {
+			defended++
+		}
+	}
+	if defended == 0 {
+		t.Error("the owner does not answer the claim")
+	}
+	s.eventually("an event", func(ctx context.Context) error {
+		events, err := s.Events(ctx, "conflict")
+		if err == nil && len(scene.WithReason(events, "AddressConflict")) != 1 {
+			err = fmt.Errorf("events: %+v", events)
+		}
+		return err
+	})
+	s.must(h.Close())
+	s.service("conflict", "announced again", scene.IsAnnounced)
+	s.staysWith(ip, owner)
+}
+
+// TestProbeBeforeUse gives a Service an address that a stranger uses: it is not answered for while that is so.
+func TestProbeBeforeUse(t *testing.T) {
+	s := on(t)
+	ip := netip.MustParseAddr("192.168.100.239")
+	h := s.stranger(ip)
+	s.create("in-use", scene.SingleStack(corev1.IPv4Protocol), scene.Annotate(scene.IPsAnnotation, ip.String()))
+	s.service("in-use", "told of the conflict", func(o *corev1.Service) error {
+		return scene.Has(o, scene.Announced, metav1.ConditionFalse, "AddressConflict")
+	})
+	answers, err := probe.Resolve(t.Context(), s.Client, "eth0", ip, 300*time.Millisecond)
+	s.must(err)
+	stranger, err := h.Interface("eth0")
+	s.must(err)
+	if macs := probe.MACs(answers); len(macs) != 1 || macs[0] != stranger.HardwareAddr.String() {
+		t.Errorf("%v answer for the stranger's address", macs)
+	}
+	s.must(h.Close())
+	s.service("in-use", "announced once the stranger is gone", scene.IsAnnounced)
+	s.owner(ip)
+}
+
+// heard records what is announced on the LAN while something is done.
+func (s *stage) heard(do func()) *probe.Announcements {
+	s.t.Helper()
+	a, err := probe.NewAnnouncements(s.Client, "eth0")
+	s.must(err)
+	ctx, stop := context.WithCancel(s.t.Context())
+	defer stop()
+	var group errgroup.Group
+	group.Go(func() error { return a.Run(ctx) })
+	do()
+	stop()
+	s.must(group.Wait())
+	return a
+}
+
+// TestRefresh counts how often an address is announced again though nothing happens.
+func TestRefresh(t *testing.T) {
+	s := on(t)
+	s.special("refreshInterval: 1s")
+	ip := s.only("refreshed", scene.FromPool("special"))
+	time.Sleep(5 * time.Second) // what follows a takeover
+	often := s.heard(func() { time.Sleep(5 * time.Second) }).Of(ip)
+	if len(often) < 3 || len(often) > 12 {
+		t.Errorf("announced %d times in 5 s, want about 5", len(often))
+	}
+	s.special("refreshInterval: 0s")
+	time.Sleep(quiet)
+	if never := s.heard(func() { time.Sleep(5 * time.Second) }).Of(ip); len(never) > 0 {
+		t.Errorf("announced %d times, want never", len(never))
+	}
+}
+
+// TestAddressChanges gives a Service another address: the old one falls silent, the new one is announced unasked.
+func TestAddressChanges(t *testing.T) {
+	s := on(t)
+	old, now := netip.MustParseAddr("192.168.100.236"), netip.MustParseAddr("192.168.100.237")
+	if ip := s.only("changing", scene.Annotate(scene.IPsAnnotation, old.String())); ip != old {
+		t.Fatalf("it has %s", ip)
+	}
+	heard := s.heard(func() {
+		_, err := s.Change(t.Context(), "changing", scene.Annotate(scene.IPsAnnotation, now.String()))
+		s.must(err)
+		s.nobody(old)
+		s.owner(now)
+	})
+	if len(heard.Of(now)) == 0 {
+		t.Error("the new address was not announced")
+	}
+}
