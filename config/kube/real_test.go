@@ -31,6 +31,8 @@ func TestAPIServer(t *testing.T) {
 	t.Run("Elect", func(t *testing.T) { testElect(t, s) })
 	t.Run("Forbidden", func(t *testing.T) { testForbidden(t, s) })
 	t.Run("Latency", func(t *testing.T) { testLatency(t, s) })
+	t.Run("Leaves", func(t *testing.T) { testLeaves(t, s) })
+	t.Run("State", func(t *testing.T) { testState(t, s) })
 	t.Run("Outage", func(t *testing.T) { testOutage(t, s) })
 }
 

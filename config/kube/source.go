@@ -37,6 +37,7 @@ type SourceOptions struct {
 	GossipService     string // Speaker: headless Service of all speakers, in Namespace
 	GossipSecret      string // Speaker: Secret that holds the gossip key, in Namespace
 	GossipKey         string // Speaker: name of the entry in the Secret
+	StateDir          string // Speaker: directory for what is read when the API server is away at the next start; it holds Secrets; empty: nowhere
 	Log               *slog.Logger
 }
 
@@ -49,6 +50,9 @@ type Source struct {
 	health  *health
 	feeds   []feed
 	left    *left
+
+	unsaved  chan struct{}             // something differs from what is kept on disk
+	restored atomic.Pointer[time.Time] // what was kept counts, as of then
 
 	services     *table[*corev1.Service]
 	slices       *table[*discoveryv1.EndpointSlice]
@@ -71,7 +75,9 @@ type Source struct {
 
 // NewSource makes a Source; nothing is watched before Run.
 func NewSource(client *Client, opts SourceOptions) *Source {
-	s := &Source{opts: opts, client: client, changes: make(chan struct{}, 1), health: newHealth(opts.Log)}
+	s := &Source{
+		opts: opts, client: client, changes: make(chan struct{}, 1), unsaved: make(chan struct{}, 1), health: newHealth(opts.Log),
+	}
 	s.services = newTable(trimService, sameService, s.touch)
 	s.slices = newTable(trimSlice(s.isGossip), sameSlice, s.touch)
 	s.nodes = newTable(trimNode, sameNode, s.touch)
@@ -130,6 +136,7 @@ func (s *Source) Run(ctx context.Context) error {
 		wg.Go(func() { f.run(ctx) })
 	}
 	wg.Go(func() { s.health.run(ctx) })
+	wg.Go(func() { s.keepState(ctx) })
 	if s.opts.Role == Controller {
 		wg.Go(func() { s.left.run(ctx) })
 	}
@@ -145,8 +152,13 @@ func (s *Source) Changed() <-chan struct{} { return s.changes }
 
 func (s *Source) touch() {
 	s.dirty.Store(true)
+	signal(s.changes)
+	signal(s.unsaved)
+}
+
+func signal(c chan<- struct{}) {
 	select {
-	case s.changes <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

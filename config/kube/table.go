@@ -29,11 +29,12 @@ type table[T object] struct {
 	gone    func(T)           // an object left the table; called without the lock; may be nil
 	newer   func()            // an object was kept of which only the version differs; called without the lock; may be nil
 
-	mu      sync.RWMutex
-	items   map[config.Key]T
-	synced  bool
-	steps   bool // since drain, only single objects were put in or taken out: those of touched
-	touched map[config.Key]struct{}
+	mu       sync.RWMutex
+	items    map[config.Key]T
+	synced   bool // the API server has listed the resource
+	restored bool // it has not, but the last run knew this of it
+	steps    bool // since drain, only single objects were put in or taken out: those of touched
+	touched  map[config.Key]struct{}
 }
 
 var _ cache.TransformingStore = (*table[object])(nil)
@@ -87,10 +88,11 @@ func (t *table[T]) get(key config.Key) (T, bool) {
 	return o, ok
 }
 
+// hasSynced reports whether all of the resource is known, as of now or, from the disk, of the last run.
 func (t *table[T]) hasSynced() bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.synced
+	return t.synced || t.restored
 }
 
 // put takes in the API server's answer to a write, unless the watch has brought something newer or the object has gone meanwhile.
