@@ -52,3 +52,13 @@ func bgpBacked(svc *config.Service) bool {
 func onNode(svc *config.Service, node string) bool {
 	return svc.Endpoints.Ready[node] > 0 || svc.Endpoints.Serving[node] > 0
 }
+
+// weight is the share of traffic that a node should get for a Service: its ready endpoints under the policy Local. A node that has only
+// terminating ones left gets the smallest share, as saying nothing would make routers ignore the weights of all. Under the policy Cluster
+// every node reaches all endpoints, so nothing is said (0).
+func weight(svc *config.Service, node string) uint32 {
+	if svc.TrafficPolicy != config.Local {
+		return 0
+	}
+	return uint32(max(svc.Endpoints.Ready[node], 1))
+}

@@ -1,207 +1,263 @@
 // Package decide says what a node should be doing: which addresses it answers for on which interfaces (one speaker per address, agreed on
 // by election), which routes it tells which BGP peers, and why or why not. It is a function of values: no clock, no log, no sockets, and
 // speakers with equal facts come to the same result without asking each other.
+//
+// Decide is that function. A Decider computes the same for facts that change little by little, and looks only at what a change can reach.
 package decide
 
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/heraldlb/herald/config"
 )
 
 // Decide returns everything the node of the facts should be doing. The facts are only read, and parts of the result may share memory
 // with them. Equal facts give equal results, in whatever order the facts list things.
-func Decide(f Facts) Desired {
+func Decide(f Facts) Desired { return NewDecider().Decide(f) }
+
+// Decider decides again and again. What it is given must not be changed afterwards, as it remembers it: a map or an object that is there
+// again is taken for unchanged. It belongs to one goroutine.
+type Decider struct {
+	*board   // nil before the first facts
+	holdings []*holding
+	places   map[netip.Addr]*vip
+	order    []*vip                 // those that Services hold, by address
+	added    []*vip                 // of order, not yet in it
+	open     []*vip                 // those of order whose owner no claim decides
+	said     []map[netip.Addr]Claim // by member: claims as last seen
+	loads    []int                  // by member: addresses it has by claims
+	touched  []*vip                 // queued for election
+	unsaid   []*vip                 // queued for emission
+	fresh    changes                // which parts of out are to be made anew
+	own      []*vip                 // those of order with an entry of this node, as of out
+	out      Desired
+}
+
+// changes says which parts of a Desired changed.
+type changes struct{ l2, routes, verdicts bool }
+
+// NewDecider returns a Decider that knows nothing yet.
+func NewDecider() *Decider { return &Decider{} }
+
+// Decide returns what the function Decide does. Results share memory with each other and must not be changed.
+func (d *Decider) Decide(f Facts) Desired {
 	if f.Config == nil || !f.Config.Synced {
 		return Desired{Incomplete: true}
 	}
-	b := newBoard(f)
-	vips, slots := b.gather()
-	b.elect(vips)
-	d := decision{board: b, self: nobody, verdicts: make([][2]Verdict, slots)}
-	if i, ok := b.index[f.Node]; ok {
-		d.self = i
+	d.update(f)
+	return d.collect()
+}
+
+// update takes facts in and elects.
+func (d *Decider) update(f Facts) {
+	members := seats(f.Members)
+	if d.board == nil || !d.same(f, members) {
+		d.reset(f)
 	}
-	d.out.Claims = map[netip.Addr]Claim{}
-	d.out.Peers = b.heldPeers()
-	for i := range vips {
-		d.l2(&vips[i])
-		d.bgp(&vips[i])
+	heard, insists := d.facts.Heard, d.facts.Insists
+	d.facts = f
+	d.takeServices(sorted(f.Config.Services, func(a, b *config.Service) int { return a.Key.Compare(b.Key) }))
+	d.takeClaims(members)
+	d.takeHeard(heard, insists)
+	d.elect()
+	for _, v := range d.unsaid {
+		v.stale = false
+		d.settle(v)
+		d.judge(v)
 	}
-	d.collect()
+	d.unsaid = d.unsaid[:0]
+}
+
+// reset begins anew, on other ground.
+func (d *Decider) reset(f Facts) {
+	*d = Decider{
+		board:  newBoard(f),
+		places: make(map[netip.Addr]*vip, len(f.Config.Services)),
+		said:   make([]map[netip.Addr]Claim, len(seats(f.Members))),
+		fresh:  changes{l2: true, routes: true, verdicts: true},
+	}
+	d.loads = make([]int, len(d.members))
+	d.out.Peers = d.heldPeers()
+	o := d.ownObstacle()
+	d.out.Draining = o.leaving()
+}
+
+// touch queues an address for election.
+func (d *Decider) touch(v *vip) {
+	if !v.dirty {
+		v.dirty = true
+		d.touched = append(d.touched, v)
+	}
+}
+
+// emit queues an address for emission.
+func (d *Decider) emit(v *vip) {
+	if !v.stale {
+		v.stale = true
+		d.unsaid = append(d.unsaid, v)
+	}
+}
+
+// elect finds the owners of the addresses that may have another one.
+func (d *Decider) elect() {
+	d.emitRestless()
+	if len(d.touched) == 0 {
+		return
+	}
+	for _, v := range d.touched {
+		v.dirty = false
+		d.uncount(v)
+		if len(v.uses)+len(v.claimants) == 0 {
+			delete(d.places, v.addr)
+		}
+		if v.usesNew {
+			v.usesNew = false
+			v.electorate()
+			d.list(v)
+		}
+		d.resolve(v)
+		d.count(v)
+		d.emit(v)
+	}
+	d.touched = d.touched[:0]
+	d.arrange()
+	d.place()
+}
+
+// emitRestless queues what may change without an election: addresses of this node that were never claimed (others may have been heard of
+// since) and those that may go back to their first choice.
+func (d *Decider) emitRestless() {
+	for _, v := range d.own {
+		if !v.resolved || v.likes != nil && v.likes.goesBack {
+			d.emit(v)
+		}
+	}
+}
+
+// count adds an address to the load of those that have it by claims. Claims for addresses that no Service holds count too: their maker
+// knows a Service that is not known here.
+func (d *Decider) count(v *vip) {
+	v.counted = nobody
+	switch {
+	case len(v.uses) == 0:
+		for _, c := range v.claimants {
+			v.strays = append(v.strays, c.member)
+			d.loads[c.member]++
+		}
+	case v.owner != nobody:
+		v.counted = v.owner
+		d.loads[v.owner]++
+	}
+}
+
+func (d *Decider) uncount(v *vip) {
+	if v.counted != nobody {
+		d.loads[v.counted]--
+	}
+	for _, m := range v.strays {
+		d.loads[m]--
+	}
+	v.counted, v.strays = nobody, v.strays[:0]
+}
+
+// list notes whether Services hold an address.
+func (d *Decider) list(v *vip) {
+	switch held := len(v.uses) > 0; {
+	case held && !v.listed:
+		v.listed = true
+		d.added = append(d.added, v)
+	case !held:
+		v.listed = false
+	}
+}
+
+// arrange brings the lists of addresses up to date.
+func (d *Decider) arrange() {
+	byAddr := func(a, b *vip) int { return a.addr.Compare(b.addr) }
+	d.order = slices.DeleteFunc(d.order, func(v *vip) bool { return !v.listed })
+	if len(d.added) > 0 {
+		slices.SortFunc(d.added, byAddr)
+		d.order = mergeSorted(d.order, d.added, byAddr)
+		d.added = d.added[:0]
+	}
+	d.open = d.open[:0]
+	for _, v := range d.order {
+		if !v.resolved && !v.named {
+			d.open = append(d.open, v)
+		}
+	}
+}
+
+// collect puts the outcome together. Parts that did not change are those of last time.
+func (d *Decider) collect() Desired {
+	if d.fresh.l2 {
+		d.collectL2()
+	}
+	if d.fresh.routes {
+		d.collectRoutes()
+	}
+	if d.fresh.verdicts {
+		d.collectVerdicts()
+	}
+	d.fresh = changes{}
+	d.out.Again = time.Time{}
+	for _, v := range d.own {
+		if due := v.mine.due; !due.IsZero() && (d.out.Again.IsZero() || due.Before(d.out.Again)) {
+			d.out.Again = due
+		}
+	}
 	return d.out
 }
 
-// decision is a Desired in the making.
-type decision struct {
-	*board
-	self     int32 // the node decided for among the members, or nobody
-	out      Desired
-	verdicts [][2]Verdict // by slot: BGP, L2; a zero Service when there is none
-}
-
-// l2 settles one address for ARP and NDP.
-func (d *decision) l2(v *vip) {
-	rival := d.rival(v)
-	mine := v.owner != nobody && v.owner == d.self && rival == ""
-	if mine {
-		d.take(v)
-	}
-	for i := range v.uses {
-		u := &v.uses[i]
-		if u.reach == nil {
+func (d *Decider) collectL2() {
+	d.own = d.own[:0]
+	d.out.L2, d.out.Claims = nil, make(map[netip.Addr]Claim, len(d.out.Claims))
+	for _, v := range d.order {
+		if v.mine == nil {
 			continue
 		}
-		w := Verdict{Service: d.services[u.service].Key, Addr: v.addr, Protocol: L2}
-		switch {
-		case !u.back.any:
-			w.Reason, w.Message = NoReadyEndpoints, noEndpointsMessage
-		case rival != "":
-			w.Owner, w.Reason = rival, NotOwner
-			w.Message = "node " + rival + " answers for it on the wire, though gossip does not reach it"
-		case v.owner == nobody:
-			w.Reason, w.Message = NoEligibleNode, d.l2Message(u)
-		case mine:
-			w.Announce, w.Owner, w.Reason = true, d.facts.Node, Announced
-		default:
-			w.Owner, w.Reason = d.members[v.owner].Node, NotOwner
-		}
-		d.verdicts[u.slot][1] = w
-	}
-}
-
-// rival returns the node that this one gives way to because it was heard to answer, though it is no live member; "" without one. A node
-// that sees more than half of the speakers gives way to nobody outside: whoever that is has been cut off.
-func (d *decision) rival(v *vip) string {
-	if v.owner == nobody || v.owner != d.self || d.majority() {
-		return ""
-	}
-	name := d.facts.Heard[v.addr]
-	if _, live := d.index[name]; name == "" || live {
-		return ""
-	}
-	own, other := score(d.members[d.self].hash, v.hash), score(hashNode(name), v.hash)
-	if other > own || (other == own && name < d.facts.Node) {
-		return name
-	}
-	return ""
-}
-
-// expected is how many speakers there should be.
-func (d *decision) expected() int { return max(d.facts.Expected, len(d.members)) }
-
-// majority reports whether more than half of the speakers there should be are live members.
-func (d *decision) majority() bool { return 2*len(d.members) > d.expected() }
-
-// take gives the address to the node decided for.
-func (d *decision) take(v *vip) {
-	claim, taken := d.stake(v)
-	var names []string
-	for i := range v.uses {
-		if u := &v.uses[i]; u.stands() && contains(u.reach.may, d.self) {
-			names = append(names, d.answering(u.reach, d.self, v.addr)...)
+		d.own = append(d.own, v)
+		d.out.L2 = append(d.out.L2, v.mine.l2)
+		if v.mine.l2.For == "" {
+			d.out.Claims[v.addr] = v.mine.claim
 		}
 	}
-	slices.Sort(names)
-	d.out.L2 = append(d.out.L2, L2Address{Addr: v.addr, Interfaces: slices.Compact(names), Taken: taken})
-	d.out.Claims[v.addr] = claim
 }
 
-// stake returns the claim under which this node has the address, and why it has it. A claim that stands keeps its counter.
-func (d *decision) stake(v *vip) (Claim, Reason) {
-	majority, whole := d.majority(), len(d.members) == d.expected()
-	claim := v.claim
-	switch {
-	case !v.resolved:
-		claim = Claim{Counter: v.highest + 1, Majority: majority, Provisional: !whole}
-	case whole:
-		claim.Majority, claim.Provisional = true, false
-	case claim.Provisional && !majority:
-		claim.Majority = false
-	}
-	switch {
-	case v.resolved && v.claims > 1:
-		return claim, Won
-	case v.resolved:
-		return claim, Kept
-	case v.highest > 0:
-		return claim, TookOver
-	}
-	return claim, Elected
-}
-
-// bgp settles one address for BGP: a host route, told to the peers of every Service that is announced.
-func (d *decision) bgp(v *vip) {
-	var peers []string
-	for i := range v.uses {
-		u := &v.uses[i]
-		svc := d.services[u.service]
-		set := d.bgpSet(svc, v.addr)
-		if len(set) == 0 {
-			continue
-		}
-		t := d.tellingOf(set, v.addr)
-		w := Verdict{Service: svc.Key, Addr: v.addr, Protocol: BGP}
-		switch o := d.bgpObstacle(d.facts.Node, t, svc); {
-		case !bgpBacked(svc):
-			w.Reason, w.Message = NoReadyEndpoints, noEndpointsMessage
-		case o == none:
-			w.Announce, w.Reason = true, Announced
-			peers = merge(peers, t.own)
-		case d.bgpAnyone(t, svc):
-			w.Reason, w.Message = NotEligible, o.words(v.addr, d.bgpNames(t))
-		default:
-			w.Reason, w.Message = NoEligibleNode, d.bgpMessage(t, svc, v.addr)
-		}
-		d.verdicts[u.slot][0] = w
-	}
-	if len(peers) > 0 {
-		d.out.Routes = append(d.out.Routes, Route{Prefix: netip.PrefixFrom(v.addr, v.addr.BitLen()), Peers: peers})
-	}
-}
-
-// bgpAnyone reports whether some member may announce the Service.
-func (b *board) bgpAnyone(t *telling, svc *config.Service) bool {
-	return slices.ContainsFunc(b.announcers(t), func(a Announcer) bool {
-		return svc.TrafficPolicy != config.Local || onNode(svc, a.Node)
-	})
-}
-
-// collect puts the verdicts into the order of Services, then addresses, then protocols.
-func (d *decision) collect() {
-	slot := 0
-	for _, svc := range d.services {
-		addrs := sorted(svc.Ingress, netip.Addr.Compare)
-		for k, a := range addrs {
-			if k > 0 && a == addrs[k-1] {
-				continue
-			}
+// collectVerdicts lists the verdicts in the order of Services, then addresses, then protocols.
+func (d *Decider) collectVerdicts() {
+	d.out.Verdicts = make([]Verdict, 0, len(d.out.Verdicts)+8)
+	for _, h := range d.holdings {
+		for _, u := range h.uses {
 			found := false
-			for _, w := range d.verdicts[slot] {
-				if w.Protocol != "" {
-					d.out.Verdicts = append(d.out.Verdicts, w)
+			for i := range u.verdicts {
+				if u.verdicts[i].Protocol != "" {
+					d.out.Verdicts = append(d.out.Verdicts, u.verdicts[i])
 					found = true
 				}
 			}
 			if !found {
 				d.out.Verdicts = append(d.out.Verdicts,
-					Verdict{Service: svc.Key, Addr: a, Reason: NoAdvertisement, Message: noAdvertisementMessage})
+					Verdict{Service: u.svc.Key, Addr: u.addr, Reason: NoAdvertisement, Message: noAdvertisementMessage})
 			}
-			slot++
 		}
 	}
 }
 
-// merge unites two sorted sets of names. The result may share memory with either.
-func merge(a, b []string) []string {
+// mergeSorted merges two sorted lists without common elements.
+func mergeSorted[T any](a, b []T, compare func(a, b T) int) []T {
 	if len(a) == 0 {
-		return b
+		return slices.Clone(b)
 	}
-	if len(b) == 0 || slices.Equal(a, b) {
-		return a
+	out := make([]T, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if compare(a[0], b[0]) < 0 {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
 	}
-	out := slices.Concat(a, b)
-	slices.Sort(out)
-	return slices.Compact(out)
+	return append(append(out, a...), b...)
 }

@@ -37,10 +37,9 @@ type LeftOut struct{ Node, Why string }
 
 // Explainer explains decisions. It is made for one set of facts and belongs to one goroutine.
 type Explainer struct {
-	board *board
-	vips  map[netip.Addr]*vip
-	at    map[config.Key]int
-	able  map[*reach][]Announcer
+	d    *Decider
+	at   map[config.Key]*holding
+	able map[*reach][]Announcer
 }
 
 // NewExplainer prepares explanations of the facts. It costs about as much as one Decide. Facts.Node may be empty.
@@ -48,20 +47,11 @@ func NewExplainer(f Facts) *Explainer {
 	if f.Config == nil {
 		f.Config = &config.Snapshot{}
 	}
-	b := newBoard(f)
-	vips, _ := b.gather()
-	b.elect(vips)
-	x := &Explainer{
-		board: b,
-		vips:  make(map[netip.Addr]*vip, len(vips)),
-		at:    make(map[config.Key]int, len(b.services)),
-		able:  map[*reach][]Announcer{},
-	}
-	for i := range vips {
-		x.vips[vips[i].addr] = &vips[i]
-	}
-	for i, svc := range b.services {
-		x.at[svc.Key] = i
+	x := &Explainer{d: NewDecider(), able: map[*reach][]Announcer{}}
+	x.d.update(f)
+	x.at = make(map[config.Key]*holding, len(x.d.holdings))
+	for _, h := range x.d.holdings {
+		x.at[h.svc.Key] = h
 	}
 	return x
 }
@@ -72,19 +62,18 @@ func Explain(f Facts, key config.Key) []Explanation { return NewExplainer(f).Ser
 // Service explains each address of a Service, in order of address, then protocol. An unknown Service has no explanations. The slices in
 // the result are shared and must not be changed.
 func (x *Explainer) Service(key config.Key) []Explanation {
-	n, ok := x.at[key]
+	h, ok := x.at[key]
 	if !ok {
 		return nil
 	}
-	svc := x.board.services[n]
 	var out []Explanation
-	for _, a := range slices.Compact(slices.Clone(sorted(svc.Ingress, netip.Addr.Compare))) {
-		e := Explanation{Service: key, Addr: a}
+	for _, u := range h.uses {
+		e := Explanation{Service: key, Addr: u.addr}
 		before := len(out)
-		if set := x.board.bgpSet(svc, a); len(set) > 0 {
-			out = append(out, x.bgp(e, svc, x.board.tellingOf(set, a)))
+		if set := x.d.bgpSet(h.svc, u.addr); len(set) > 0 {
+			out = append(out, x.bgp(e, h.svc, x.d.tellingOf(set, u.addr)))
 		}
-		if u := x.use(int32(n), a); u.reach != nil {
+		if u.reach != nil {
 			out = append(out, x.l2(e, u))
 		}
 		if len(out) == before {
@@ -95,31 +84,33 @@ func (x *Explainer) Service(key config.Key) []Explanation {
 	return out
 }
 
-// use finds a Service's use of one of its addresses.
-func (x *Explainer) use(service int32, a netip.Addr) *use {
-	uses := x.vips[a].uses
-	return &uses[slices.IndexFunc(uses, func(u use) bool { return u.service == service })]
+// use finds a Service's use of one of its addresses; nil when it has no such address.
+func (h *holding) use(a netip.Addr) *use {
+	if i := slices.IndexFunc(h.uses, func(u *use) bool { return u.addr == a }); i >= 0 {
+		return h.uses[i]
+	}
+	return nil
 }
 
 func (x *Explainer) l2(e Explanation, u *use) Explanation {
 	e.Protocol = L2
-	e.Advertisements = x.board.l2List(u.reach.cover)
+	e.Advertisements = x.d.l2List(u.reach.cover)
 	switch {
 	case !u.back.any:
 		e.Reason, e.Message = NoReadyEndpoints, noEndpointsMessage
 		return e
 	case u.back.local:
 		_, gets := u.electorate()
-		e.Able = x.board.announcerNames(gets)
+		e.Able = x.d.announcerNames(gets)
 	default:
 		e.Able = x.ableFor(u.reach)
 	}
-	v := x.vips[e.Addr]
+	v := x.d.places[e.Addr]
 	if v.owner != nobody {
-		e.Owner = x.board.members[v.owner].Node
+		e.Owner = x.d.members[v.owner].Node
 	}
 	if len(e.Able) == 0 && v.owner == nobody {
-		e.Reason, e.Message = NoEligibleNode, x.board.l2Message(u)
+		e.Reason, e.Message = NoEligibleNode, x.d.l2Message(u)
 		return e
 	}
 	e.Reason = Announced
@@ -129,18 +120,18 @@ func (x *Explainer) l2(e Explanation, u *use) Explanation {
 func (x *Explainer) bgp(e Explanation, svc *config.Service, t *telling) Explanation {
 	e.Protocol = BGP
 	for _, id := range t.adverts {
-		e.Advertisements = append(e.Advertisements, x.board.bgp[id].Name)
+		e.Advertisements = append(e.Advertisements, x.d.bgp[id].Name)
 	}
 	if !bgpBacked(svc) {
 		e.Reason, e.Message = NoReadyEndpoints, noEndpointsMessage
 		return e
 	}
-	e.Able = x.board.announcers(t)
+	e.Able = x.d.announcers(t)
 	if svc.TrafficPolicy == config.Local {
 		e.Able = slices.DeleteFunc(slices.Clone(e.Able), func(a Announcer) bool { return !onNode(svc, a.Node) })
 	}
 	if len(e.Able) == 0 {
-		e.Reason, e.Message = NoEligibleNode, x.board.bgpMessage(t, svc, e.Addr)
+		e.Reason, e.Message = NoEligibleNode, x.d.bgpMessage(t, svc, e.Addr)
 		return e
 	}
 	e.Reason = Announced
@@ -149,14 +140,17 @@ func (x *Explainer) bgp(e Explanation, svc *config.Service, t *telling) Explanat
 
 // LeftOut returns every node that may not announce what the explanation is about, sorted, with the reason in words.
 func (x *Explainer) LeftOut(e Explanation) []LeftOut {
-	n, ok := x.at[e.Service]
-	if !ok || x.vips[e.Addr] == nil || e.Protocol == "" {
+	h, ok := x.at[e.Service]
+	if !ok || e.Protocol == "" {
 		return nil
 	}
-	svc := x.board.services[n]
-	judge, names := x.judge(e, svc, int32(n))
+	u := h.use(e.Addr)
+	if u == nil {
+		return nil
+	}
+	judge, names := x.judge(e, u)
 	var out []LeftOut
-	for _, node := range x.board.names {
+	for _, node := range x.d.names {
 		if o := judge(node); o != none {
 			out = append(out, LeftOut{node, o.words(e.Addr, names)})
 		}
@@ -165,24 +159,23 @@ func (x *Explainer) LeftOut(e Explanation) []LeftOut {
 }
 
 // judge returns the function that finds a node's obstacle, and the advertisements in words.
-func (x *Explainer) judge(e Explanation, svc *config.Service, n int32) (func(node string) obstacle, string) {
-	b := x.board
+func (x *Explainer) judge(e Explanation, u *use) (func(node string) obstacle, string) {
+	d := x.d
 	if e.Protocol == BGP {
-		t := b.tellingOf(b.bgpSet(svc, e.Addr), e.Addr)
-		return func(node string) obstacle { return b.bgpObstacle(node, t, svc) }, b.bgpNames(t)
+		t := d.tellingOf(d.bgpSet(u.svc, e.Addr), e.Addr)
+		return func(node string) obstacle { return d.bgpObstacle(node, t, u.svc) }, d.bgpNames(t)
 	}
-	u := x.use(n, e.Addr)
 	if u.reach == nil {
 		return func(string) obstacle { return none }, ""
 	}
-	return func(node string) obstacle { return b.l2Obstacle(node, e.Addr, u.reach, u.back) }, b.l2Names(u.reach.cover)
+	return func(node string) obstacle { return d.l2Obstacle(node, e.Addr, u.reach, u.back) }, d.l2Names(u.reach.cover)
 }
 
 // ableFor returns the announcers of a reach; they are the same for all Services of the policy Cluster.
 func (x *Explainer) ableFor(r *reach) []Announcer {
 	able, ok := x.able[r]
 	if !ok {
-		able = x.board.announcerNames(r.gets)
+		able = x.d.announcerNames(r.gets)
 		x.able[r] = able
 	}
 	return able

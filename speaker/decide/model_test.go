@@ -27,16 +27,18 @@ func (m *model) owners() map[netip.Addr]string {
 	addrs := m.addresses()
 	owners, loads := map[netip.Addr]string{}, map[string]int{}
 	for _, a := range addrs {
-		var best *Member
-		for i := range m.f.Members {
-			c := &m.f.Members[i]
-			if _, ok := c.Claims[a]; ok && m.may(a, c, true) && (best == nil || m.better(a, c, best)) {
-				best = c
+		stays := m.best(a, func(c *Member) bool { return m.may(a, c, true) })
+		leaves := m.best(a, m.leaving)
+		switch {
+		case stays != nil:
+			owners[a] = stays.Node
+			loads[stays.Node]++
+			if m.gets(a, stays.Claims[a].To) {
+				owners[a] = stays.Claims[a].To
 			}
-		}
-		if best != nil {
-			owners[a] = best.Node
-			loads[best.Node]++
+		case leaves != nil && m.gets(a, leaves.Claims[a].To):
+			owners[a] = leaves.Claims[a].To
+			loads[owners[a]]++
 		}
 	}
 	for _, c := range m.f.Members {
@@ -60,6 +62,11 @@ func (m *model) owners() map[netip.Addr]string {
 				able = append(able, c)
 			}
 		}
+		top := 0
+		for _, c := range able {
+			top = max(top, m.weight(a, c))
+		}
+		able = slices.DeleteFunc(able, func(c *Member) bool { return m.weight(a, c) < top })
 		slices.SortFunc(able, func(x, y *Member) int {
 			if m.outranks(a, x.Node, y.Node) {
 				return -1
@@ -70,13 +77,65 @@ func (m *model) owners() map[netip.Addr]string {
 			continue
 		}
 		owner := able[0].Node
-		if len(able) > 1 && loads[able[1].Node]+slack < loads[owner] {
+		if len(able) > 1 && !m.goesBack(a) && loads[able[1].Node]+slack < loads[owner] {
 			owner = able[1].Node
 		}
 		owners[a] = owner
 		loads[owner]++
 	}
 	return owners
+}
+
+// best returns the member with the best claim for the address among those that count.
+func (m *model) best(a netip.Addr, counts func(c *Member) bool) *Member {
+	var best *Member
+	for i := range m.f.Members {
+		c := &m.f.Members[i]
+		if _, ok := c.Claims[a]; ok && counts(c) && (best == nil || m.better(a, c, best)) {
+			best = c
+		}
+	}
+	return best
+}
+
+// gets reports whether a live member of that name may be given the address.
+func (m *model) gets(a netip.Addr, name string) bool {
+	return slices.ContainsFunc(m.f.Members, func(c Member) bool { return c.Node == name && m.may(a, &c, false) })
+}
+
+// advertisements returns those that cover the address for a Service that counts, and that Service.
+func (m *model) advertisements(a netip.Addr) []*config.L2Advertisement {
+	var out []*config.L2Advertisement
+	for _, adv := range m.f.Config.L2Advertisements {
+		inPool := slices.ContainsFunc(m.f.Config.Pools, func(p *config.Pool) bool { return adv.Pools.Has(p.Name) && p.Contains(a) })
+		if inPool && slices.ContainsFunc(m.f.Config.Services, func(s *config.Service) bool {
+			return adv.Services.Has(s.Key) && slices.Contains(s.Ingress, a) && m.stands(s, a)
+		}) {
+			out = append(out, adv)
+		}
+	}
+	return out
+}
+
+func (m *model) goesBack(a netip.Addr) bool {
+	return slices.ContainsFunc(m.advertisements(a), func(adv *config.L2Advertisement) bool { return adv.FailbackDelay != nil })
+}
+
+// weight is the most that one advertisement makes of a member.
+func (m *model) weight(a netip.Addr, c *Member) int {
+	most := 0
+	for _, adv := range m.advertisements(a) {
+		sum := 0
+		for _, p := range adv.Preferred {
+			if p.Nodes.Has(c.Node) {
+				sum += p.Weight
+			}
+		}
+		if adv.Nodes.Has(c.Node) {
+			most = max(most, sum)
+		}
+	}
+	return most
 }
 
 func (m *model) addresses() []netip.Addr {
@@ -151,10 +210,20 @@ func (m *model) one(s *config.Service, a netip.Addr, c *Member, keep, anyPlace b
 
 func (m *model) nodeOK(c *Member, keep bool) bool {
 	n := m.nodes[c.Node]
-	if c.State == Draining || n != nil && (n.NetworkUnavailable || n.ExcludeLB && !m.f.IgnoreExcludeLB) {
+	if m.leaving(c) || n != nil && n.NetworkUnavailable {
 		return false
 	}
 	return keep || n != nil && c.State == Up
+}
+
+// leaving reports whether the member is to be relieved.
+func (m *model) leaving(c *Member) bool {
+	n := m.nodes[c.Node]
+	if n == nil {
+		return c.State == Draining
+	}
+	return !n.NetworkUnavailable && (c.State == Draining || n.Drain || n.OutOfService ||
+		n.ExcludeLB && !m.f.IgnoreExcludeLB || n.Unschedulable && m.f.DrainOnCordon)
 }
 
 func (m *model) endpoints(s *config.Service, node string, anyPlace bool) bool {

@@ -18,7 +18,10 @@ const (
 	noSpeaker
 	draining
 	networkUnavailable
+	drainTaint
+	outOfService
 	excluded
+	cordoned
 	unknownNode // soft: its Node object is not known here
 	restarting  // soft
 	notSelected
@@ -34,16 +37,31 @@ const (
 // may be out of reach): to dispute what it claims would make two nodes answer.
 func (o obstacle) soft() bool { return o == unknownNode || o == restarting }
 
+// leaving reports whether the node is to be relieved in an orderly way: what it announces goes to others, and only then from it.
+func (o obstacle) leaving() bool {
+	switch o {
+	case draining, drainTaint, outOfService, excluded, cordoned:
+		return true
+	}
+	return false
+}
+
 // nodeObstacle judges a node with a live speaker by what does not depend on an address.
 func (b *board) nodeObstacle(name string, state State) obstacle {
 	node := b.nodes[name]
 	switch {
-	case state == Draining:
-		return draining
 	case node != nil && node.NetworkUnavailable:
 		return networkUnavailable
+	case state == Draining:
+		return draining
+	case node != nil && node.Drain:
+		return drainTaint
+	case node != nil && node.OutOfService:
+		return outOfService
 	case node != nil && node.ExcludeLB && !b.facts.IgnoreExcludeLB:
 		return excluded
+	case node != nil && node.Unschedulable && b.facts.DrainOnCordon:
+		return cordoned
 	case node == nil:
 		return unknownNode
 	case state == Restarting:
@@ -81,6 +99,12 @@ func (o obstacle) words(a netip.Addr, adverts string) string {
 		return "no live speaker"
 	case draining:
 		return "draining"
+	case drainTaint:
+		return "taint heraldlb.io/drain"
+	case outOfService:
+		return "taint node.kubernetes.io/out-of-service"
+	case cordoned:
+		return "cordoned (drain-on-cordon)"
 	case networkUnavailable:
 		return "condition NetworkUnavailable"
 	case excluded:

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -23,12 +24,15 @@ func (r scenario) chance(percent int) bool { return r.IntN(100) < percent }
 
 func (r scenario) facts() Facts {
 	c := &config.Snapshot{Synced: true}
-	f := Facts{Config: c, Claims: Memory{}, IgnoreExcludeLB: r.chance(20)}
+	f := Facts{Config: c, Claims: Memory{}, IgnoreExcludeLB: r.chance(20), DrainOnCordon: r.chance(50), Now: epoch, Since: map[string]time.Time{}}
 	nodes := 1 + r.IntN(8)
 	for i := range nodes {
 		name := fmt.Sprintf("node-%d", i)
 		if !r.chance(5) {
-			c.Nodes = append(c.Nodes, &config.Node{Name: name, NetworkUnavailable: r.chance(5), ExcludeLB: r.chance(8)})
+			c.Nodes = append(c.Nodes, r.node(name))
+		}
+		if r.chance(80) {
+			f.Since[name] = epoch.Add(-time.Duration(r.IntN(100)) * time.Second)
 		}
 		if !r.chance(10) {
 			f.Members = append(f.Members, r.member(name, i))
@@ -45,6 +49,7 @@ func (r scenario) facts() Facts {
 		c.L2Advertisements = append(c.L2Advertisements, &config.L2Advertisement{
 			Name: fmt.Sprintf("l2-%d", i), Pools: r.some("pool", 3),
 			Nodes: r.some("node", nodes), Services: r.services(), Interfaces: [][]string{nil, {"eth*"}, {"eth1"}, {"eth0", "bond*"}}[r.IntN(4)],
+			Preferred: r.preferred(nodes), FailbackDelay: r.failback(), RefreshInterval: time.Duration(r.IntN(3)) * time.Minute,
 		})
 	}
 	for i := range r.IntN(3) {
@@ -55,6 +60,7 @@ func (r scenario) facts() Facts {
 		c.BGPAdvertisements = append(c.BGPAdvertisements, &config.BGPAdvertisement{
 			Name: fmt.Sprintf("bgp-%d", i), Pools: r.some("pool", 3),
 			Nodes: r.some("node", nodes), Services: r.services(), Peers: r.some("peer", 3),
+			AggregationLength: []int{0, 24, 32}[r.IntN(3)], WeightByEndpoints: r.chance(50),
 		})
 	}
 	for i := range r.IntN(40) {
@@ -63,6 +69,32 @@ func (r scenario) facts() Facts {
 	r.claims(&f)
 	f.Expected = len(f.Members) + r.IntN(3)
 	return f
+}
+
+// epoch is when all scenarios take place.
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func (r scenario) node(name string) *config.Node {
+	return &config.Node{
+		Name: name, NetworkUnavailable: r.chance(5), ExcludeLB: r.chance(5), Drain: r.chance(5),
+		OutOfService: r.chance(3), Unschedulable: r.chance(10),
+	}
+}
+
+func (r scenario) preferred(nodes int) []config.Preference {
+	var out []config.Preference
+	for range r.IntN(3) {
+		out = append(out, config.Preference{Weight: 1 + r.IntN(3), Nodes: r.some("node", nodes)})
+	}
+	return out
+}
+
+func (r scenario) failback() *time.Duration {
+	if r.chance(70) {
+		return nil
+	}
+	d := time.Duration(r.IntN(100)) * time.Second
+	return &d
 }
 
 func (r scenario) member(name string, i int) Member {
@@ -74,7 +106,7 @@ func (r scenario) member(name string, i int) Member {
 		m.State = Restarting
 	}
 	for k := range 3 {
-		ifi := config.Interface{Name: []string{"eth0", "eth1", "bond0"}[k], Up: !r.chance(10)}
+		ifi := config.Interface{Name: []string{"eth0", "eth1", "bond0"}[k], Up: !r.chance(10), MAC: fmt.Sprintf("02:00:00:00:%02x:%02x", i, k)}
 		if r.chance(70) {
 			ifi.Subnets = append(ifi.Subnets, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, byte(k), byte(10 + i)}), 24))
 		}
@@ -140,31 +172,51 @@ func (r scenario) claims(f *Facts) {
 		if len(f.Members) == 0 {
 			return
 		}
-		f.Members[r.IntN(len(f.Members))].Claims[r.addr()] = Claim{Counter: uint64(1 + r.IntN(3)), Majority: r.chance(50)}
+		f.Members[r.IntN(len(f.Members))].Claims[r.addr()] = r.claim()
 	}
 	for range r.IntN(30) {
 		f.Claims[r.addr()] = uint64(1 + r.IntN(5))
 	}
 }
 
-// owners decides for every member and returns who answers for what; it fails when two do.
+func (r scenario) claim() Claim {
+	c := Claim{Counter: uint64(1 + r.IntN(3)), Majority: r.chance(50)}
+	if r.chance(15) {
+		c.To = fmt.Sprintf("node-%d", r.IntN(8))
+	}
+	return c
+}
+
+// owners decides for every member and returns who answers for what; it fails when two do. Who hands an address on counts until the one
+// that gets it has it; who stands in for another does not count.
 func owners(t *testing.T, f Facts) map[netip.Addr]string {
 	t.Helper()
-	out := map[netip.Addr]string{}
+	out, handed, deputies := map[netip.Addr]string{}, map[netip.Addr]string{}, map[netip.Addr]string{}
 	for _, m := range f.Members {
 		f.Node = m.Node
 		d := Decide(f)
-		if len(d.Claims) != len(d.L2) {
-			t.Fatalf("%s claims %d addresses and answers for %d", m.Node, len(d.Claims), len(d.L2))
-		}
 		for _, l := range d.L2 {
-			if other, taken := out[l.Addr]; taken {
-				t.Fatalf("both %s and %s answer for %s", other, m.Node, l.Addr)
-			}
 			if len(l.Interfaces) == 0 {
 				t.Fatalf("%s answers for %s on no interface", m.Node, l.Addr)
 			}
-			out[l.Addr] = m.Node
+			to := out
+			switch {
+			case l.For != "":
+				to = deputies
+				checkDeputy(t, f, l)
+			case l.Taken == HandedOn:
+				to = handed
+			}
+			if other, taken := to[l.Addr]; taken {
+				t.Fatalf("both %s and %s answer for %s", other, m.Node, l.Addr)
+			}
+			if _, claims := d.Claims[l.Addr]; claims != (l.For == "") {
+				t.Fatalf("%s answers for %s, %s; does it claim it: %v", m.Node, l.Addr, l.Taken, claims)
+			}
+			to[l.Addr] = m.Node
+		}
+		if claims := len(d.L2); claims < len(d.Claims) {
+			t.Fatalf("%s claims %d addresses and answers for %d", m.Node, len(d.Claims), len(d.L2))
 		}
 		for _, v := range d.Verdicts {
 			if v.Announce != (v.Reason == Announced) || v.Reason != Announced && v.Reason != NotOwner && v.Message == "" {
@@ -172,7 +224,26 @@ func owners(t *testing.T, f Facts) map[netip.Addr]string {
 			}
 		}
 	}
+	for a, node := range handed {
+		if _, taken := out[a]; !taken {
+			out[a] = node
+		}
+	}
 	return out
+}
+
+// checkDeputy fails the test unless whoever stands in does so for a node that restarts, with MACs of that node.
+func checkDeputy(t *testing.T, f Facts, l L2Address) {
+	t.Helper()
+	i := slices.IndexFunc(f.Members, func(m Member) bool { return m.Node == l.For })
+	if i < 0 || f.Members[i].State != Restarting || l.For == f.Node || len(l.MACs) != len(l.Interfaces) {
+		t.Fatalf("%s stands in: %+v", f.Node, l)
+	}
+	for _, mac := range l.MACs {
+		if !slices.ContainsFunc(f.Members[i].Interfaces, func(x config.Interface) bool { return x.MAC == mac }) {
+			t.Fatalf("%s stands in for %s with a foreign MAC %s", f.Node, l.For, mac)
+		}
+	}
 }
 
 // eachScenario runs a property over many random facts.
@@ -243,11 +314,13 @@ func settle(f Facts) Facts {
 
 func TestSettledFactsAreAFixedPoint(t *testing.T) {
 	eachScenario(t, func(t *testing.T, _ scenario, f Facts) {
+		f.Since = nil // nothing goes back by itself
 		before := owners(t, f)
 		f = settle(f)
 		if diff := cmp.Diff(before, owners(t, f), values); diff != "" {
 			t.Errorf("claiming what was decided changed the decision:\n%s", diff)
 		}
+		f = settle(f) // who has handed an address on lets it go
 		if diff := cmp.Diff(f.Members, settle(f).Members, values); diff != "" {
 			t.Errorf("claims do not come to rest:\n%s", diff)
 		}
@@ -257,6 +330,7 @@ func TestSettledFactsAreAFixedPoint(t *testing.T) {
 // TestClaimsHeardInAnyOrderKeepThePlan lets some members act before the others hear of it: everybody still comes to the same plan.
 func TestClaimsHeardInAnyOrderKeepThePlan(t *testing.T) {
 	eachScenario(t, func(t *testing.T, r scenario, f Facts) {
+		f.Since = nil
 		held := newModel(f).addresses()
 		for _, m := range f.Members { // claims for Services that only their maker knows are another story: they go when it learns better
 			maps.DeleteFunc(m.Claims, func(a netip.Addr, _ Claim) bool { return !slices.Contains(held, a) })
@@ -362,13 +436,12 @@ func TestSpread(t *testing.T) {
 
 // elected returns the owner of every address without asking every node.
 func elected(f Facts) map[netip.Addr]string {
-	b := newBoard(f)
-	vips, _ := b.gather()
-	b.elect(vips)
+	d := NewDecider()
+	d.update(f)
 	out := map[netip.Addr]string{}
-	for _, v := range vips {
+	for _, v := range d.order {
 		if v.owner != nobody {
-			out[v.addr] = b.members[v.owner].Node
+			out[v.addr] = d.members[v.owner].Node
 		}
 	}
 	return out

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -67,25 +68,70 @@ func print(f Facts) string {
 			return "incomplete\n"
 		}
 		for _, l := range d.L2 {
-			c := d.Claims[l.Addr]
-			fmt.Fprintf(&b, "%s answers for %s on %s: %s, claim %d%s\n", m.Node, l.Addr, strings.Join(l.Interfaces, ","), l.Taken,
-				c.Counter, map[bool]string{true: " majority", false: " minority"}[c.Majority]+
-					map[bool]string{true: " provisional"}[c.Provisional])
+			printAddress(&b, m.Node, l, d.Claims[l.Addr])
 		}
 		for _, r := range d.Routes {
-			fmt.Fprintf(&b, "%s tells %s to %s\n", m.Node, r.Prefix, strings.Join(r.Peers, ","))
+			fmt.Fprintf(&b, "%s tells %s to %s%s\n", m.Node, r.Prefix, strings.Join(r.Peers, ","), attributes(r.Attributes))
+		}
+		if !d.Again.IsZero() {
+			fmt.Fprintf(&b, "%s decides again in %s\n", m.Node, d.Again.Sub(f.Now))
+		}
+		if d.Draining {
+			fmt.Fprintf(&b, "%s drains\n", m.Node)
 		}
 		for _, v := range d.Verdicts {
-			if v.Reason == NotEligible || v.Owner != "" && v.Reason == NotOwner && v.Message != "" {
+			if v.Reason == NotEligible || v.Owner != "" && v.Message != "" {
 				fmt.Fprintf(&b, "%s says of %s: %s: %s\n", m.Node, v.Addr, v.Reason, v.Message)
 			}
 		}
 	}
 	x := NewExplainer(f)
-	for _, svc := range x.board.services {
-		for _, e := range x.Service(svc.Key) {
+	for _, h := range x.d.holdings {
+		for _, e := range x.Service(h.svc.Key) {
 			printExplanation(&b, x, e)
 		}
+	}
+	return b.String()
+}
+
+func printAddress(b *strings.Builder, node string, l L2Address, c Claim) {
+	fmt.Fprintf(b, "%s answers for %s on %s: %s", node, l.Addr, strings.Join(l.Interfaces, ","), l.Taken)
+	if l.For != "" {
+		fmt.Fprintf(b, " for %s with %s\n", l.For, strings.Join(l.MACs, ","))
+		return
+	}
+	if c.To != "" {
+		fmt.Fprintf(b, " to %s", c.To)
+	}
+	fmt.Fprintf(b, ", claim %d%s", c.Counter, map[bool]string{true: " majority", false: " minority"}[c.Majority])
+	for _, note := range []struct {
+		is   bool
+		text string
+	}{{c.Provisional, " provisional"}, {l.Refresh > 0, ", refresh " + l.Refresh.String()}, {l.Probe, ", probe"}} {
+		if note.is {
+			b.WriteString(note.text)
+		}
+	}
+	b.WriteString("\n")
+}
+
+// attributes prints what is said of a route.
+func attributes(a config.RouteAttributes) string {
+	var b strings.Builder
+	if a.Communities.Len() > 0 {
+		b.WriteString(" communities " + a.Communities.String())
+	}
+	if a.LocalPref.Given {
+		fmt.Fprintf(&b, " localpref %d", a.LocalPref.Value)
+	}
+	if a.MED.Given {
+		fmt.Fprintf(&b, " med %d", a.MED.Value)
+	}
+	if a.Prepend > 0 {
+		fmt.Fprintf(&b, " prepend %d", a.Prepend)
+	}
+	if a.Weight > 0 {
+		fmt.Fprintf(&b, " weight %d", a.Weight)
 	}
 	return b.String()
 }
@@ -115,7 +161,10 @@ func printExplanation(b *strings.Builder, x *Explainer, e Explanation) {
 
 // parseFacts reads facts. Words of a line are separated by spaces, key=value pairs hold comma-separated lists.
 func parseFacts(t *testing.T, text string) Facts {
-	f := Facts{Config: &config.Snapshot{Synced: true}, Claims: Memory{}, Heard: map[netip.Addr]string{}}
+	f := Facts{
+		Config: &config.Snapshot{Synced: true}, Claims: Memory{}, Heard: map[netip.Addr]string{}, Insists: map[netip.Addr]bool{},
+		Now: epoch, Since: map[string]time.Time{},
+	}
 	sc := bufio.NewScanner(strings.NewReader(text))
 	for sc.Scan() {
 		words := strings.Fields(sc.Text())
@@ -138,6 +187,10 @@ func parseLine(t *testing.T, f *Facts, words []string) {
 		c.Synced = false
 	case "ignore-exclude-lb":
 		f.IgnoreExcludeLB = true
+	case "drain-on-cordon":
+		f.DrainOnCordon = true
+	case "since":
+		f.Since[words[1]] = epoch.Add(-duration(t, words[2]))
 	case "expected":
 		f.Expected = number(t, words[1])
 	case "node":
@@ -145,15 +198,9 @@ func parseLine(t *testing.T, f *Facts, words []string) {
 	case "pool":
 		c.Pools = append(c.Pools, &config.Pool{Name: words[1], Ranges: ranges(t, lists["addresses"])})
 	case "l2":
-		c.L2Advertisements = append(c.L2Advertisements, &config.L2Advertisement{
-			Name: words[1], Pools: only(lists["pools"]),
-			Services: keys(lists["services"]), Nodes: only(lists["nodes"]), Interfaces: lists["interfaces"],
-		})
+		c.L2Advertisements = append(c.L2Advertisements, l2Advertisement(t, words[1], lists))
 	case "bgp":
-		c.BGPAdvertisements = append(c.BGPAdvertisements, &config.BGPAdvertisement{
-			Name: words[1], Pools: only(lists["pools"]),
-			Services: keys(lists["services"]), Nodes: only(lists["nodes"]), Peers: only(lists["peers"]),
-		})
+		c.BGPAdvertisements = append(c.BGPAdvertisements, bgpAdvertisement(t, words[1], lists, flags))
 	case "peer":
 		p := &config.Peer{Name: words[1], Nodes: only(lists["nodes"]), Families: []config.Family{config.IPv4}}
 		if slices.Contains(lists["families"], "ipv6") {
@@ -167,23 +214,87 @@ func parseLine(t *testing.T, f *Facts, words []string) {
 		f.Members[i].Claims[netip.MustParseAddr(words[2])] = Claim{
 			Counter:  uint64(number(t, words[3])),
 			Majority: slices.Contains(flags, "majority"), Provisional: slices.Contains(flags, "provisional"),
+			To: strings.Join(lists["to"], ""),
 		}
 	case "memory":
 		f.Claims[netip.MustParseAddr(words[1])] = uint64(number(t, words[2]))
 	case "heard":
 		f.Heard[netip.MustParseAddr(words[1])] = words[2]
+		f.Insists[netip.MustParseAddr(words[1])] = slices.Contains(flags, "insists")
 	default:
 		t.Fatalf("unknown word %q", words[0])
 	}
 }
 
-// parseNode reads: node NAME [exclude] [network-unavailable] [draining] [restarting] [silent] [unknown] [IF=SUBNET,...] [IF:down=...]
+func l2Advertisement(t *testing.T, name string, lists map[string][]string) *config.L2Advertisement {
+	t.Helper()
+	adv := &config.L2Advertisement{
+		Name: name, Pools: only(lists["pools"]),
+		Services: keys(lists["services"]), Nodes: only(lists["nodes"]), Interfaces: lists["interfaces"],
+	}
+	for _, p := range lists["prefer"] {
+		weight, nodes, _ := strings.Cut(p, ":")
+		adv.Preferred = append(adv.Preferred, config.Preference{Weight: number(t, weight), Nodes: config.Only(strings.Split(nodes, "+")...)})
+	}
+	for _, d := range lists["failback"] {
+		delay := duration(t, d)
+		adv.FailbackDelay = &delay
+	}
+	for _, d := range lists["refresh"] {
+		adv.RefreshInterval = duration(t, d)
+	}
+	return adv
+}
+
+func bgpAdvertisement(t *testing.T, name string, lists map[string][]string, flags []string) *config.BGPAdvertisement {
+	t.Helper()
+	adv := &config.BGPAdvertisement{
+		Name: name, Pools: only(lists["pools"]),
+		Services: keys(lists["services"]), Nodes: only(lists["nodes"]), Peers: only(lists["peers"]),
+		WeightByEndpoints: slices.Contains(flags, "weight"),
+	}
+	one := func(key string) (int, bool) {
+		if len(lists[key]) == 0 {
+			return 0, false
+		}
+		return number(t, lists[key][0]), true
+	}
+	adv.AggregationLength, _ = one("length")
+	adv.AggregationV6, _ = one("length6")
+	if n, ok := one("localpref"); ok {
+		adv.Attributes.LocalPref = config.Some(uint32(n))
+	}
+	if n, ok := one("med"); ok {
+		adv.Attributes.MED = config.Some(uint32(n))
+	}
+	prepend, _ := one("prepend")
+	adv.Attributes.Prepend = uint8(prepend)
+	for _, c := range lists["communities"] {
+		community, err := config.ParseCommunity(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		adv.Attributes.Communities = adv.Attributes.Communities.Union(config.CommunitiesOf(community))
+	}
+	return adv
+}
+
+func duration(t *testing.T, s string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// parseNode reads: node NAME [exclude] [drain] [out-of-service] [cordoned] [network-unavailable] [draining] [restarting] [silent] [unknown] [IF=SUBNET,...] [IF:down=...]
 func parseNode(t *testing.T, f *Facts, name string, words []string) {
 	lists, flags := options(words)
 	m := Member{Node: name, Claims: map[netip.Addr]Claim{}}
 	for _, ifi := range slices.Sorted(maps.Keys(lists)) {
 		base, down := strings.CutSuffix(ifi, ":down")
-		i := config.Interface{Name: base, Up: !down}
+		i := config.Interface{Name: base, Up: !down, MAC: "mac-of-" + name + "-" + base}
 		for _, s := range lists[ifi] {
 			if s != "none" {
 				i.Subnets = append(i.Subnets, netip.MustParsePrefix(s))
@@ -196,6 +307,12 @@ func parseNode(t *testing.T, f *Facts, name string, words []string) {
 		switch flag {
 		case "exclude":
 			n.ExcludeLB = true
+		case "drain":
+			n.Drain = true
+		case "out-of-service":
+			n.OutOfService = true
+		case "cordoned":
+			n.Unschedulable = true
 		case "network-unavailable":
 			n.NetworkUnavailable = true
 		case "draining":
