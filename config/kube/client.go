@@ -23,6 +23,10 @@ type Client struct {
 	core     kubernetes.Interface
 	metadata metadata.Interface // of objects of which only the metadata is read
 
+	// Of a Client made by Open; else empty.
+	clock     *clock
+	namespace string
+
 	pools        *gentype.ClientWithList[*v1beta1.IPAddressPool, *v1beta1.IPAddressPoolList]
 	reservations *gentype.ClientWithList[*v1beta1.IPReservation, *v1beta1.IPReservationList]
 	l2Adverts    *gentype.ClientWithList[*v1beta1.L2Advertisement, *v1beta1.L2AdvertisementList]

@@ -1,0 +1,105 @@
+package lint
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	openapierrors "k8s.io/kube-openapi/pkg/validation/errors"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+	"k8s.io/kube-openapi/pkg/validation/strfmt"
+	"k8s.io/kube-openapi/pkg/validation/validate"
+
+	"github.com/heraldlb/herald/cmd/kubectl-herald/manifest"
+	"github.com/heraldlb/herald/config/crd"
+)
+
+// schemas are the OpenAPI schemas of Herald's kinds, by apiVersion and kind.
+type schemas map[string]*spec.Schema
+
+// loadSchemas reads them from the CRDs that this program carries.
+func loadSchemas() (schemas, error) {
+	definitions, err := crd.Definitions()
+	if err != nil {
+		return nil, err
+	}
+	out := schemas{}
+	for _, d := range definitions {
+		var body struct {
+			Spec struct {
+				Group    string `json:"group"`
+				Names    struct{ Kind string }
+				Versions []struct {
+					Name   string
+					Schema struct {
+						OpenAPIV3Schema *spec.Schema `json:"openAPIV3Schema"`
+					}
+				}
+			}
+		}
+		if err := json.Unmarshal(d.JSON, &body); err != nil {
+			return nil, fmt.Errorf("%s: %w", d.Name, err)
+		}
+		for _, v := range body.Spec.Versions {
+			out[body.Spec.Group+"/"+v.Name+" "+body.Spec.Names.Kind] = v.Schema.OpenAPIV3Schema
+		}
+	}
+	return out, nil
+}
+
+// of returns the schema of an object; nil when there is none.
+func (s schemas) of(d manifest.Document) *spec.Schema { return s[d.APIVersion+" "+d.Kind] }
+
+// judge says what the schema has against an object, and returns the object with the schema's defaults filled in.
+func judge(schema *spec.Schema, d manifest.Document) (manifest.Document, []string) {
+	var value any
+	if err := json.Unmarshal(d.JSON, &value); err != nil {
+		return d, []string{err.Error()}
+	}
+	value = fill(schema, value)
+	text, err := json.Marshal(value)
+	if err != nil {
+		return d, []string{err.Error()}
+	}
+	d.JSON = text
+	result := validate.NewSchemaValidator(schema, nil, "", strfmt.Default).Validate(value)
+	var out []string
+	for _, e := range result.Errors {
+		out = append(out, words(e))
+	}
+	return d, out
+}
+
+// words leaves out of an error what is about HTTP requests.
+func words(err error) string {
+	text := err.Error()
+	var v *openapierrors.Validation
+	if errors.As(err, &v) {
+		text = strings.Replace(text, " in body", "", 1)
+	}
+	return strings.TrimPrefix(text, ".")
+}
+
+// fill sets what is absent to the schema's default, as the API server does.
+func fill(schema *spec.Schema, value any) any {
+	switch v := value.(type) {
+	case map[string]any:
+		for name, property := range schema.Properties {
+			had, ok := v[name]
+			switch {
+			case !ok && property.Default != nil:
+				v[name] = property.Default
+			case ok && had != nil:
+				v[name] = fill(&property, had)
+			}
+		}
+	case []any:
+		if schema.Items != nil && schema.Items.Schema != nil {
+			for i := range v {
+				v[i] = fill(schema.Items.Schema, v[i])
+			}
+		}
+	}
+	return value
+}
