@@ -3,6 +3,7 @@ package arp
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -74,8 +75,8 @@ func (b *bench) options(ifi config.Interface) Options {
 	return Options{
 		Interface: ifi,
 		Counters:  &b.count,
-		Heard:     func(a netip.Addr, m net.HardwareAddr) { b.heard <- fmt.Sprint(a, " by ", m) },
-		Own:       func(m net.HardwareAddr) bool { return bytes.Equal(m, ownOther) },
+		Heard:     func(c frame.Claim) { b.heard <- told(c) },
+		IsOwn:     func(m net.HardwareAddr) bool { return bytes.Equal(m, ownOther) },
 	}
 }
 
@@ -98,6 +99,18 @@ func inWorlds(t *testing.T, test func(t *testing.T, b *bench)) {
 	}
 }
 
+// told prints a claim.
+func told(c frame.Claim) string {
+	s := fmt.Sprint(c.Addr, " by ", c.MAC)
+	if c.Watched {
+		s += " watched"
+	}
+	if c.Probe {
+		s += " probed"
+	}
+	return s
+}
+
 func newHeard() chan string { return make(chan string, 100) }
 
 func startRun(ctx context.Context, r *Responder) <-chan error {
@@ -108,14 +121,23 @@ func startRun(ctx context.Context, r *Responder) <-chan error {
 
 func (b *bench) set(t testing.TB, addrs ...netip.Addr) {
 	t.Helper()
-	if err := b.r.Set(frame.NewAnswers(b.mac, addrs)); err != nil {
+	list := make([]frame.Answer, len(addrs))
+	for i, a := range addrs {
+		list[i].Addr = a
+	}
+	b.setRoles(t, list...)
+}
+
+func (b *bench) setRoles(t testing.TB, list ...frame.Answer) {
+	t.Helper()
+	if err := b.r.Set(frame.NewAnswers(b.mac, list)); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func packetOf(t testing.TB, to net.HardwareAddr, op arp.Operation, sha net.HardwareAddr, spa netip.Addr, tpa netip.Addr) []byte {
 	t.Helper()
-	b, err := marshal(to, op, station{sha, spa}, station{noMAC, tpa})
+	b, err := marshal(to, sha, op, station{sha, spa}, station{noMAC, tpa})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,6 +275,63 @@ func TestAnnounce(t *testing.T) {
 	})
 }
 
+// showFrom prints a frame with the MAC it comes from too.
+func showFrom(b []byte) string {
+	return fmt.Sprintf("from %v %s", net.HardwareAddr(b[6:12]), show(b))
+}
+
+// A stand-in answers with the other station's MAC in the packet, from its own: switches must not look for the other one here. It announces
+// nothing, and hears no conflict in what the other one says.
+func TestStandIn(t *testing.T) {
+	inWorlds(t, func(t *testing.T, b *bench) {
+		b.setRoles(t, frame.Answer{Addr: vip, Role: frame.StandIn, MAC: [6]byte(otherMAC)}, frame.Answer{Addr: sentinel})
+		if err := b.r.Announce(vip); err != nil {
+			t.Fatal(err)
+		}
+		b.Send(packetOf(t, ethernet.Broadcast, arp.OperationReply, otherMAC, vip, vip)) // the owner
+		b.Send(packetOf(t, ethernet.Broadcast, arp.OperationRequest, peerMAC, peer, vip))
+		want := fmt.Sprintf("from %v to %v op 2: %v is at %v, for %v", b.mac, peerMAC, vip, otherMAC, peer)
+		if got := showFrom(b.Next()); got != want {
+			t.Errorf("answer %q, want %q", got, want)
+		}
+		b.Send(packetOf(t, ethernet.Broadcast, arp.OperationRequest, peerMAC, vip, peer)) // somebody else
+		if diff := cmp.Diff([]string{}, b.until(t)); diff != "" {
+			t.Errorf("frames (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff([]string{fmt.Sprint(vip, " by ", peerMAC)}, b.conflicts()); diff != "" {
+			t.Errorf("conflicts (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// An address that is looked for is asked for as RFC 5227 has it and not answered; who uses it or looks for it is heard.
+func TestWatched(t *testing.T) {
+	inWorlds(t, func(t *testing.T, b *bench) {
+		b.setRoles(t, frame.Answer{Addr: vip, Role: frame.Watched}, frame.Answer{Addr: sentinel})
+		if err := errors.Join(b.r.Announce(vip), b.r.Probe(vip)); err != nil {
+			t.Fatal(err)
+		}
+		request, reply := arp.OperationRequest, arp.OperationReply
+		for _, f := range [][]byte{
+			packetOf(t, ethernet.Broadcast, request, peerMAC, peer, vip), // a client: says nothing of who uses it
+			packetOf(t, b.mac, reply, otherMAC, vip, zero),               // the user's answer
+			packetOf(t, ethernet.Broadcast, request, otherMAC, vip, peer),
+			packetOf(t, ethernet.Broadcast, request, otherMAC, zero, vip),
+			packetOf(t, ethernet.Broadcast, request, ownOther, zero, vip), // another interface of ours looks too
+		} {
+			b.Send(f)
+		}
+		want := []string{fmt.Sprintf("to ff:ff:ff:ff:ff:ff op 1: 0.0.0.0 is at %v, for %v", b.mac, vip)}
+		if diff := cmp.Diff(want, b.until(t)); diff != "" {
+			t.Errorf("frames (-want +got):\n%s", diff)
+		}
+		by := fmt.Sprint(vip, " by ", otherMAC, " watched")
+		if diff := cmp.Diff([]string{by, by, by + " probed"}, b.conflicts()); diff != "" {
+			t.Errorf("heard (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestMalformedIsCounted(t *testing.T) {
 	b := &bench{heard: newHeard()}
 	worlds["memory"](t, b)
@@ -301,7 +380,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		out, err := marshal(m.to, m.op, station{m.senderMAC, m.sender}, station{noMAC, m.target})
+		out, err := marshal(m.to, m.senderMAC, m.op, station{m.senderMAC, m.sender}, station{noMAC, m.target})
 		if err != nil {
 			t.Fatalf("parsed %+v but cannot build it: %v", m, err)
 		}

@@ -59,8 +59,8 @@ type station struct {
 	addr netip.Addr
 }
 
-// marshal builds a frame from sender's MAC to the given one.
-func marshal(to net.HardwareAddr, op arp.Operation, sender, target station) ([]byte, error) {
+// marshal builds a frame between the given MACs. That of the sender in the ARP packet may be another than the one the frame comes from.
+func marshal(to, from net.HardwareAddr, op arp.Operation, sender, target station) ([]byte, error) {
 	p, err := arp.NewPacket(op, sender.mac, sender.addr.AsSlice(), target.mac, target.addr.AsSlice())
 	if err != nil {
 		return nil, fmt.Errorf("ARP packet: %w", err)
@@ -69,6 +69,6 @@ func marshal(to net.HardwareAddr, op arp.Operation, sender, target station) ([]b
 	if err != nil {
 		return nil, fmt.Errorf("ARP packet: %w", err)
 	}
-	f := ethernet.Frame{Destination: to, Source: sender.mac, EtherType: ethernet.EtherTypeARP, Payload: payload}
+	f := ethernet.Frame{Destination: to, Source: from, EtherType: ethernet.EtherTypeARP, Payload: payload}
 	return f.MarshalBinary()
 }

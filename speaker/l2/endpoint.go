@@ -29,15 +29,23 @@ type endpoint struct {
 
 // orders is what the endpoint was told and has not taken up yet.
 type orders struct {
-	want  *want // the latest; nil: no new one
-	again []netip.Addr
+	want   *want // the latest; nil: no new one
+	again  []netip.Addr
+	claims map[netip.Addr]rival // of addresses that are looked for: the weightiest
+}
+
+// rival is a foreign station that was heard to claim an address that is looked for.
+type rival struct {
+	mac   string
+	probe bool // it only looks for it as well
 }
 
 // status is what the endpoint does, for the owner.
 type status struct {
-	held []config.L2Holding // answered for, sorted; never changed
-	err  error              // what goes wrong now
-	done bool               // it has ended
+	held  []config.L2Holding // answered for in the node's own name, sorted; never changed
+	taken []Conflict         // not answered for because somebody else uses it, sorted; never changed
+	err   error              // what goes wrong now
+	done  bool               // it has ended
 }
 
 // tell replaces what the endpoint should do.
@@ -46,6 +54,19 @@ func (e *endpoint) tell(v want) { e.order(func(o *orders) { o.want = &v }) }
 // again has the endpoint repeat the announcements of those of the addresses it answers for.
 func (e *endpoint) again(addrs []netip.Addr) {
 	e.order(func(o *orders) { o.again = append(o.again, addrs...) })
+}
+
+// claimed has the endpoint know that somebody else wants an address that it is looking for. That somebody uses it outweighs that somebody
+// looks for it too.
+func (e *endpoint) claimed(addr netip.Addr, by rival) {
+	e.order(func(o *orders) {
+		if o.claims == nil {
+			o.claims = map[netip.Addr]rival{}
+		}
+		if known, ok := o.claims[addr]; !ok || known.probe {
+			o.claims[addr] = by
+		}
+	})
 }
 
 func (e *endpoint) order(change func(*orders)) {
@@ -80,10 +101,10 @@ func backoff() reconcile.Backoff {
 // whatever the error, the wish stands, so it is tried again, ever more rarely. Only the words for the operator differ (see report).
 func (e *endpoint) run(ctx context.Context) {
 	defer e.publish(status{done: true})
-	var v want
+	s := &serving{endpoint: e}
 	for failures := 0; ctx.Err() == nil; {
 		began := time.Now()
-		err := e.session(ctx, &v)
+		err := e.session(ctx, s)
 		if ctx.Err() != nil {
 			return
 		}
@@ -91,7 +112,7 @@ func (e *endpoint) run(ctx context.Context) {
 			failures = 0
 		}
 		failures++
-		e.publish(status{err: err})
+		e.publish(status{err: err, taken: s.users()})
 		select {
 		case <-ctx.Done():
 		case <-time.After(backoff().After(failures)):
@@ -100,19 +121,18 @@ func (e *endpoint) run(ctx context.Context) {
 }
 
 // session is the life of one open responder.
-func (e *endpoint) session(ctx context.Context, v *want) error {
-	if o := e.take(); o.want != nil {
-		*v = *o.want
-	}
-	r, err := e.open(v.ifi)
+func (e *endpoint) session(ctx context.Context, s *serving) error {
+	s.obey(e.take(), time.Now())
+	r, err := e.open(s.want.ifi)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	failed := make(chan error, 1)
 	go func() { failed <- r.Run(ctx) }()
-	s := &serving{endpoint: e, r: r, want: v}
+	s.begin(r, time.Now())
 	err = s.loop(ctx, failed)
+	s.end()
 	cancel()
 	if err == nil {
 		err = <-failed

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/speaker/decide"
 	"github.com/heraldlb/herald/speaker/l2/frame"
@@ -28,30 +30,34 @@ type network struct {
 	refuse map[string]error            // opening fails
 	broken map[string]map[netip.Addr]bool
 	said   []string // announcements
+	probes []string
+	users  map[string]map[netip.Addr]string // who answers probes on an interface
+	full   int                              // so many frames find no room
 	opened int
 	began  time.Time
 }
 
 func newNetwork(t *testing.T) *network {
-	return &network{t: t, open: map[string][]*fakeResponder{}, refuse: map[string]error{}, broken: map[string]map[netip.Addr]bool{}, began: time.Now()}
+	return &network{t: t, open: map[string][]*fakeResponder{}, refuse: map[string]error{}, broken: map[string]map[netip.Addr]bool{}, users: map[string]map[netip.Addr]string{}, began: time.Now()}
 }
 
 func (n *network) openers() map[Protocol]opener {
-	make := func(p Protocol) opener {
-		return func(ifi config.Interface, c *frame.Counters, heard frame.Heard, own frame.Own) (responder, error) {
+	of := func(p Protocol) opener {
+		return func(ifi config.Interface, c *frame.Counters, heard frame.Heard, own frame.IsOwn) (responder, error) {
 			n.mu.Lock()
 			defer n.mu.Unlock()
 			name := fmt.Sprint(ifi.Name, " ", p)
 			if err := n.refuse[name]; err != nil {
 				return nil, err
 			}
-			r := &fakeResponder{n: n, name: name, proto: p, heard: heard, own: own, counters: c, fail: make(chan error, 1)}
+			r := newFakeResponder(n, name, p)
+			r.heard, r.own, r.counters = heard, own, c
 			n.open[name] = append(n.open[name], r)
 			n.opened++
 			return r, nil
 		}
 	}
-	return map[Protocol]opener{ARP: make(ARP), NDP: make(NDP)}
+	return map[Protocol]opener{ARP: of(ARP), NDP: of(NDP)}
 }
 
 // answers prints who answers for what with which MAC.
@@ -61,8 +67,10 @@ func (n *network) answers() string {
 	var lines []string
 	for name, rs := range n.open {
 		for _, r := range rs {
-			for a := range r.set {
-				lines = append(lines, fmt.Sprint(name, " ", a, " at ", r.mac))
+			for _, v := range r.set.List() {
+				if v.Role != frame.Watched && r.ready(v.Addr) {
+					lines = append(lines, fmt.Sprint(name, " ", v.Addr, " at ", r.set.Spoken(v)))
+				}
 			}
 		}
 	}
@@ -111,7 +119,10 @@ func (n *network) kill(name string) {
 }
 
 // claim has a foreign station claim an address.
-func (n *network) claim(name string, a netip.Addr, mac string) {
+func (n *network) claim(name string, a netip.Addr, mac string) { n.hear(name, a, mac, false) }
+
+// hear has the responders on an interface hear of a foreign station what real ones would tell of it.
+func (n *network) hear(name string, a netip.Addr, mac string, probe bool) {
 	n.mu.Lock()
 	rs := slices.Clone(n.open[name])
 	n.mu.Unlock()
@@ -120,10 +131,32 @@ func (n *network) claim(name string, a netip.Addr, mac string) {
 		n.t.Fatal(err)
 	}
 	for _, r := range rs {
-		if !r.own(hw) {
-			r.heard(a, hw)
+		n.mu.Lock()
+		v, ok := r.set.Find(a)
+		n.mu.Unlock()
+		watched := v.Role == frame.Watched
+		if ok && !r.own(hw) && (watched || !probe) && r.set.Spoken(v).String() != mac {
+			r.heard(frame.Claim{Addr: a, MAC: hw, Watched: watched, Probe: probe})
 		}
 	}
+}
+
+// use has a foreign station use an address on an interface; none with "".
+func (n *network) use(name string, a netip.Addr, mac string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.users[name] == nil {
+		n.users[name] = map[netip.Addr]string{}
+	}
+	n.users[name][a] = mac
+}
+
+func (n *network) takeProbes() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	probes := n.probes
+	n.probes = nil
+	return probes
 }
 
 type fakeResponder struct {
@@ -131,12 +164,18 @@ type fakeResponder struct {
 	name     string
 	proto    Protocol
 	heard    frame.Heard
-	own      frame.Own
+	own      frame.IsOwn
 	counters *frame.Counters
 	fail     chan error
 
-	mac net.HardwareAddr
-	set map[netip.Addr]bool
+	set  *frame.Answers
+	at   int                 // how far Settle is in the list
+	err  error               // what went wrong there
+	done map[netip.Addr]bool // what it was through with
+}
+
+func newFakeResponder(n *network, name string, p Protocol) *fakeResponder {
+	return &fakeResponder{n: n, name: name, proto: p, fail: make(chan error, 1), set: none(), done: map[netip.Addr]bool{}}
 }
 
 func (r *fakeResponder) Run(ctx context.Context) error {
@@ -147,41 +186,87 @@ func (r *fakeResponder) Run(ctx context.Context) error {
 	}
 	r.n.mu.Lock()
 	defer r.n.mu.Unlock()
-	r.set = nil // a closed socket answers nothing
+	r.set = none() // a closed socket answers nothing
 	return err
 }
+
+func none() *frame.Answers { return frame.NewAnswers(nil, nil) }
 
 func (r *fakeResponder) Set(a *frame.Answers) error {
 	r.n.mu.Lock()
 	defer r.n.mu.Unlock()
-	r.mac, r.set = a.MAC(), map[netip.Addr]bool{}
-	missing := map[netip.Addr]struct{}{}
-	for _, addr := range a.Addrs() {
-		if addr.Is4() != (r.proto == ARP) {
-			r.n.t.Errorf("%s is told to answer for %v", r.name, addr)
+	for i, v := range a.List() {
+		if v.Addr.Is4() != (r.proto == ARP) {
+			r.n.t.Errorf("%s is told to answer for %v", r.name, v.Addr)
 		}
-		if r.n.broken[r.name][addr] {
-			missing[addr] = struct{}{}
-			continue
+		if i > 0 && !a.List()[i-1].Addr.Less(v.Addr) {
+			r.n.t.Errorf("%s is told of %v twice or out of order", r.name, v.Addr)
 		}
-		r.set[addr] = true
+		if r.n.broken[r.name][v.Addr] {
+			delete(r.done, v.Addr)
+		}
 	}
-	if len(missing) > 0 {
-		return &frame.Unanswered{Addrs: missing, Err: errors.New("no room")}
-	}
+	r.set, r.at, r.err = a, 0, nil
 	return nil
+}
+
+func (r *fakeResponder) Settle(limit int) (left int, err error) {
+	r.n.mu.Lock()
+	defer r.n.mu.Unlock()
+	list := r.set.List()
+	for ; r.at < len(list) && limit > 0; r.at, limit = r.at+1, limit-1 {
+		if a := list[r.at].Addr; r.n.broken[r.name][a] {
+			r.err = errors.New("no room")
+		} else {
+			r.done[a] = true
+		}
+	}
+	if left = len(list) - r.at; left > 0 {
+		return left, nil
+	}
+	return 0, r.err
+}
+
+func (r *fakeResponder) ready(a netip.Addr) bool {
+	_, ok := r.set.Find(a)
+	return ok && r.done[a]
+}
+
+func (r *fakeResponder) Ready(a netip.Addr) bool {
+	r.n.mu.Lock()
+	defer r.n.mu.Unlock()
+	return r.ready(a)
 }
 
 func (r *fakeResponder) Announce(a netip.Addr) error {
 	r.n.mu.Lock()
 	defer r.n.mu.Unlock()
-	if r.set == nil {
+	v, ok := r.set.Find(a)
+	switch {
+	case len(r.set.List()) == 0:
 		return errors.New("closed")
-	}
-	if !r.set[a] {
+	case !ok || v.Role != frame.Own || r.n.broken[r.name][a]:
 		r.n.t.Errorf("%s announces %v without answering for it", r.name, a)
 	}
-	r.n.said = append(r.n.said, fmt.Sprint(time.Since(r.n.began).Round(time.Millisecond), " ", r.name, " ", a, " at ", r.mac))
+	if r.n.full > 0 {
+		r.n.full--
+		return fmt.Errorf("send: %w", unix.ENOBUFS)
+	}
+	r.n.said = append(r.n.said, fmt.Sprint(time.Since(r.n.began).Round(time.Millisecond), " ", r.name, " ", a, " at ", r.set.MAC()))
+	return nil
+}
+
+func (r *fakeResponder) Probe(a netip.Addr) error {
+	r.n.mu.Lock()
+	if v, ok := r.set.Find(a); !ok || v.Role != frame.Watched {
+		r.n.t.Errorf("%s probes %v without watching it", r.name, a)
+	}
+	r.n.probes = append(r.n.probes, fmt.Sprint(time.Since(r.n.began).Round(time.Millisecond), " ", r.name, " ", a))
+	user := r.n.users[r.name][a]
+	r.n.mu.Unlock()
+	if user != "" {
+		r.n.claim(r.name, a, user)
+	}
 	return nil
 }
 
@@ -229,8 +314,8 @@ func (l *logbook) logger() *slog.Logger {
 
 var errDenied = fmt.Errorf("open packet socket: %w", fs.ErrPermission)
 
-func address(s string, interfaces ...string) decide.L2Address {
-	return decide.L2Address{Addr: netip.MustParseAddr(s), Interfaces: interfaces}
+func wished(s string, interfaces ...string) decide.L2Address {
+	return decide.L2Address{Addr: netip.MustParseAddr(s), Interfaces: interfaces, Taken: decide.Elected}
 }
 
 func up(name string, index int, mac string) config.Interface {

@@ -8,9 +8,7 @@ package l2
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +18,6 @@ import (
 	"github.com/heraldlb/herald/speaker/decide"
 	"github.com/heraldlb/herald/speaker/l2/frame"
 	"github.com/heraldlb/herald/speaker/ndp"
-	"github.com/heraldlb/herald/speaker/reconcile"
 )
 
 // Protocol is how an address is answered for.
@@ -34,12 +31,14 @@ const (
 
 // Options of a Reconciler.
 type Options struct {
-	Log *slog.Logger
+	Log   *slog.Logger
+	Probe bool // look for a foreign user of an address before the first use, where decide asks for it (RFC 5227 section 2.1)
 }
 
 // Reconciler answers for addresses. Make it with New, run it with Run; the other methods may be called from anywhere at any time.
 type Reconciler struct {
 	log     *slog.Logger
+	probe   bool
 	open    map[Protocol]opener
 	inbox   inbox
 	actual  atomic.Pointer[[]config.L2Holding]
@@ -50,23 +49,26 @@ type Reconciler struct {
 
 // responder answers on one interface by one protocol.
 type responder interface {
-	Run(context.Context) error // answers until ctx ends or the socket fails
-	Set(*frame.Answers) error  // a *frame.Unanswered tells which addresses are not answered after all
-	Announce(netip.Addr) error // tells everyone that the address is here
-	Close() error              // after Run
+	Run(context.Context) error              // answers until ctx ends or the socket fails
+	Set(*frame.Answers) error               // on an error no new address is sure to be answered
+	Settle(limit int) (left int, err error) // goes on with what Set left to do; what it could not do the next Set tries again
+	Ready(netip.Addr) bool                  // whether requests for the address are sure to reach us
+	Announce(netip.Addr) error              // tells everyone that the address is here
+	Probe(netip.Addr) error                 // asks whether anyone uses the address
+	Close() error                           // after Run
 }
 
 // opener opens a responder. Without CAP_NET_RAW the error is fs.ErrPermission.
-type opener func(config.Interface, *frame.Counters, frame.Heard, frame.Own) (responder, error)
+type opener func(config.Interface, *frame.Counters, frame.Heard, frame.IsOwn) (responder, error)
 
 // New returns a Reconciler that does nothing until Run.
 func New(opt Options) *Reconciler {
 	return newReconciler(opt, map[Protocol]opener{
-		ARP: func(ifi config.Interface, c *frame.Counters, heard frame.Heard, own frame.Own) (responder, error) {
-			return arp.Open(arp.Options{Interface: ifi, Counters: c, Heard: heard, Own: own})
+		ARP: func(ifi config.Interface, c *frame.Counters, heard frame.Heard, own frame.IsOwn) (responder, error) {
+			return arp.Open(arp.Options{Interface: ifi, Counters: c, Heard: heard, IsOwn: own})
 		},
-		NDP: func(ifi config.Interface, c *frame.Counters, heard frame.Heard, own frame.Own) (responder, error) {
-			return ndp.Open(ndp.Options{Interface: ifi, Counters: c, Heard: heard, Own: own})
+		NDP: func(ifi config.Interface, c *frame.Counters, heard frame.Heard, own frame.IsOwn) (responder, error) {
+			return ndp.Open(ndp.Options{Interface: ifi, Counters: c, Heard: heard, IsOwn: own})
 		},
 	})
 }
@@ -74,6 +76,7 @@ func New(opt Options) *Reconciler {
 func newReconciler(opt Options, open map[Protocol]opener) *Reconciler {
 	return &Reconciler{
 		log:     opt.Log,
+		probe:   opt.Probe,
 		open:    open,
 		inbox:   inbox{poke: make(chan struct{}, 1)},
 		changed: make(chan struct{}, 1),
@@ -87,16 +90,17 @@ func (r *Reconciler) Set(desired []decide.L2Address, links []config.Interface) {
 }
 
 // Announce repeats the announcement of an address wherever it is answered for: for the one that won a conflict, to correct the caches
-// of the neighbours. It never blocks.
+// of the neighbours. An address that is not answered for, or that this node only stands in for, is not announced. It never blocks.
 func (r *Reconciler) Announce(addr netip.Addr) {
 	r.inbox.put(func(m *mail) { m.announce = append(m.announce, addr) })
 }
 
-// Actual returns what is answered for now, sorted by address, then interface. The caller must not change the slice.
+// Actual returns what is answered for now in the node's own name, sorted by address, then interface: what it stands in for is another's,
+// and not listed. The caller must not change the slice.
 func (r *Reconciler) Actual() []config.L2Holding { return load(&r.actual) }
 
-// Conflicts returns whom we have lately heard claiming addresses that we answer for, sorted by address, then interface. The caller must
-// not change the slice.
+// Conflicts returns whom we have lately heard claiming addresses that we answer for, or would but for them, sorted by address, then
+// interface. The caller must not change the slice.
 func (r *Reconciler) Conflicts() []Conflict { return load(&r.clashes) }
 
 // Changed tells that Actual or Conflicts has something new.
@@ -135,12 +139,6 @@ func (r *Reconciler) Counts() []Count {
 	return out
 }
 
-// wish is what Set was told.
-type wish struct {
-	desired []decide.L2Address
-	links   []config.Interface
-}
-
 // mail is what waits for the owner.
 type mail struct {
 	wish     *wish // nil: no new one
@@ -177,68 +175,12 @@ func signal(c chan struct{}) {
 	}
 }
 
-// key names a responder. A renamed interface is another one, and so is a new one with the name of an old.
-type key struct {
-	name     string
-	index    int
-	protocol Protocol
-}
-
-// want is what one responder should do.
-type want struct {
-	ifi   config.Interface
-	mac   net.HardwareAddr
-	addrs []netip.Addr // sorted
-}
-
-func sameWant(a, b want) bool { return a.ifi.MAC == b.ifi.MAC && slices.Equal(a.addrs, b.addrs) }
-
-// rules take responders away before others are set up: there is one answer for an address.
-func rules() reconcile.Rules[key, want] {
-	return reconcile.Rules[key, want]{Compare: compareKeys, Equal: sameWant, Order: reconcile.RemoveFirst}
-}
-
-// wants sorts a wish by responder.
-func (w *wish) wants() map[key]want {
-	usable := make(map[string]want, len(w.links))
-	for _, l := range w.links {
-		if mac, err := net.ParseMAC(l.MAC); err == nil && len(mac) == 6 && l.Up {
-			usable[l.Name] = want{ifi: l, mac: mac}
-		}
-	}
-	out := map[key]want{}
-	for _, d := range w.desired {
-		p := NDP
-		if d.Addr.Is4() {
-			p = ARP
-		}
-		for _, name := range d.Interfaces {
-			u, ok := usable[name]
-			if !ok {
-				continue
-			}
-			k := key{name: name, index: u.ifi.Index, protocol: p}
-			v, ok := out[k]
-			if !ok {
-				v = u
-			}
-			v.addrs = append(v.addrs, d.Addr)
-			out[k] = v
-		}
-	}
-	for k, v := range out {
-		slices.SortFunc(v.addrs, netip.Addr.Compare)
-		v.addrs = slices.Compact(v.addrs)
-		out[k] = v
-	}
-	return out
-}
-
-// Conflict is a foreign MAC that claims an address we answer for.
+// Conflict is a foreign MAC that claims an address we answer for, or would.
 type Conflict struct {
 	Addr        netip.Addr
 	Interface   string    // ours, where it was heard
 	MAC         string    // of the last claim
 	First, Last time.Time // Last may lag by a second while claims go on
 	Count       uint64    // claims since First
+	Unanswered  bool      // it was in use when we looked, so it is not answered for until it is free
 }

@@ -26,29 +26,16 @@ type owner struct {
 	ending    map[*endpoint]struct{} // told to stop, not stopped yet
 	counters  map[key]*frame.Counters
 	conflicts map[conflictKey]Conflict
-	published time.Time // when conflicts were published last
-	stale     bool      // claims have been heard since
-	refused   bool      // the lack of CAP_NET_RAW has been logged
+	published time.Time           // when conflicts were published last
+	stale     bool                // claims have been heard since
+	looked    map[netip.Addr]bool // addresses to probe that were found free (true) or in use, while they are wanted
+	refused   bool                // the lack of CAP_NET_RAW has been logged
 
 	own   atomic.Pointer[map[[6]byte]struct{}] // MACs of this node
 	dirty chan struct{}                        // an endpoint's status changed
 	heard chan claim
 	wg    sync.WaitGroup
 }
-
-type conflictKey struct {
-	addr netip.Addr
-	name string
-}
-
-// claim is a frame in which a foreign MAC claims an address of ours.
-type claim struct {
-	conflictKey
-	mac string
-}
-
-// conflictMemory is how long a conflict is remembered after the last claim: two refreshes, to which a rival is likely to object.
-const conflictMemory = 2*refresh + time.Second
 
 // Run answers for what Set says until ctx ends.
 func (r *Reconciler) Run(ctx context.Context) error {
@@ -58,6 +45,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		ending:     map[*endpoint]struct{}{},
 		counters:   map[key]*frame.Counters{},
 		conflicts:  map[conflictKey]Conflict{},
+		looked:     map[netip.Addr]bool{},
 		dirty:      make(chan struct{}, 1),
 		heard:      make(chan claim, 64),
 	}
@@ -90,7 +78,8 @@ func (r *Reconciler) Run(ctx context.Context) error {
 // apply brings the endpoints in line with a wish.
 func (o *owner) apply(ctx context.Context, w *wish) {
 	o.know(w.links)
-	wants := w.wants()
+	o.remember(w.desired)
+	wants := w.wants(o.mayLook)
 	for _, step := range rules().Diff(o.wants, wants) {
 		switch step.Kind {
 		case reconcile.Remove:
@@ -141,22 +130,10 @@ func (o *owner) start(ctx context.Context, k key, v want) *endpoint {
 		o.counters[countKey] = c
 		o.publishCounts()
 	}
-	heard := func(addr netip.Addr, mac net.HardwareAddr) {
-		select {
-		case o.heard <- claim{conflictKey{addr, k.name}, mac.String()}:
-		default: // a flood of claims: what matters of it is known already, and it is counted
-		}
-	}
 	ctx, cancel := context.WithCancel(ctx)
-	e := &endpoint{
-		key:   k,
-		stop:  cancel,
-		poke:  make(chan struct{}, 1),
-		dirty: o.dirty,
-		open: func(ifi config.Interface) (responder, error) {
-			return o.open[k.protocol](ifi, c, heard, o.isOwn)
-		},
-	}
+	e := &endpoint{key: k, stop: cancel, poke: make(chan struct{}, 1), dirty: o.dirty}
+	heard := o.listener(e)
+	e.open = func(ifi config.Interface) (responder, error) { return o.open[k.protocol](ifi, c, heard, o.isOwn) }
 	e.status.Store(&status{})
 	e.tell(v)
 	o.wg.Go(func() { e.run(ctx) })
@@ -171,10 +148,6 @@ func (o *owner) publishCounts() {
 	o.counts.Store(&out)
 }
 
-func compareKeys(a, b key) int {
-	return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.index, b.index), cmp.Compare(a.protocol, b.protocol))
-}
-
 func (o *owner) announce(addrs []netip.Addr) {
 	if len(addrs) == 0 {
 		return
@@ -186,10 +159,14 @@ func (o *owner) announce(addrs []netip.Addr) {
 
 // collect publishes what the endpoints do now, and logs what went wrong with them once.
 func (o *owner) collect() {
-	out := []config.L2Holding{}
+	var lists [][]config.L2Holding
+	var users []Conflict
 	add := func(e *endpoint) *status {
 		s := e.status.Load()
-		out = append(out, s.held...)
+		if len(s.held) > 0 {
+			lists = append(lists, s.held)
+		}
+		users = append(users, s.taken...)
 		return s
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(o.endpoints), compareKeys) {
@@ -201,14 +178,28 @@ func (o *owner) collect() {
 			delete(o.ending, e)
 		}
 	}
-	slices.SortFunc(out, func(a, b config.L2Holding) int {
-		return cmp.Or(a.Address.Compare(b.Address), cmp.Compare(a.Interface, b.Interface), a.Since.Compare(b.Since))
-	})
-	out = slices.CompactFunc(out, func(a, b config.L2Holding) bool { return a.Address == b.Address && a.Interface == b.Interface })
+	o.learn(users, time.Now())
+	out := join(lists)
+	o.noteFree(out)
 	if !slices.Equal(out, o.Actual()) {
 		o.actual.Store(&out)
 		signal(o.changed)
 	}
+}
+
+// join makes one sorted list of several. An endpoint that is about to end may still answer for what its successor answers for already.
+func join(lists [][]config.L2Holding) []config.L2Holding {
+	if len(lists) == 1 {
+		return lists[0]
+	}
+	out := slices.Concat(lists...)
+	slices.SortFunc(out, func(a, b config.L2Holding) int {
+		if c := a.Address.Compare(b.Address); c != 0 {
+			return c
+		}
+		return cmp.Or(cmp.Compare(a.Interface, b.Interface), a.Since.Compare(b.Since))
+	})
+	return slices.CompactFunc(out, func(a, b config.L2Holding) bool { return a.Address == b.Address && a.Interface == b.Interface })
 }
 
 // report logs the trouble of an endpoint when it is new, and its end.
@@ -234,77 +225,4 @@ func (o *owner) report(e *endpoint, s *status) {
 	default:
 		o.log.Warn("cannot answer on the interface; trying again", "interface", e.key.name, "protocol", e.key.protocol, "error", s.err)
 	}
-}
-
-// take takes a claim down. One of a new rival is published at once, repeated ones once a second.
-func (o *owner) take(c claim, now time.Time) {
-	if !o.wantsAddr(c.conflictKey) { // let go in the meantime
-		return
-	}
-	known, ok := o.conflicts[c.conflictKey]
-	if !ok {
-		known = Conflict{Addr: c.addr, Interface: c.name, First: now}
-		o.log.Warn("another station claims an address that is answered for here", "address", c.addr, "interface", c.name, "mac", c.mac)
-	}
-	known.MAC, known.Last = c.mac, now
-	known.Count++
-	o.conflicts[c.conflictKey] = known
-	o.stale = true
-	if !ok {
-		o.publishConflicts(now)
-	}
-}
-
-func (o *owner) wantsAddr(k conflictKey) bool {
-	for wk, v := range o.wants {
-		if wk.name == k.name {
-			if _, ok := slices.BinarySearchFunc(v.addrs, k.addr, netip.Addr.Compare); ok {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// nextLook returns when conflicts are to be published again or forgotten; zero when there are none.
-func (o *owner) nextLook() time.Time {
-	var next time.Time
-	if o.stale {
-		next = o.published.Add(time.Second)
-	}
-	for _, c := range o.conflicts {
-		if t := c.Last.Add(conflictMemory); next.IsZero() || t.Before(next) {
-			next = t
-		}
-	}
-	return next
-}
-
-func (o *owner) expire(now time.Time) {
-	o.forget(now, func(_ conflictKey, c Conflict) bool { return !now.Before(c.Last.Add(conflictMemory)) })
-	if o.stale && now.Sub(o.published) >= time.Second {
-		o.publishConflicts(now)
-	}
-}
-
-// prune forgets the conflicts of addresses that are not answered for any more.
-func (o *owner) prune() {
-	o.forget(time.Now(), func(k conflictKey, _ Conflict) bool { return !o.wantsAddr(k) })
-}
-
-func (o *owner) forget(now time.Time, over func(conflictKey, Conflict) bool) {
-	before := len(o.conflicts)
-	maps.DeleteFunc(o.conflicts, over)
-	if len(o.conflicts) != before {
-		o.publishConflicts(now)
-	}
-}
-
-func (o *owner) publishConflicts(now time.Time) {
-	out := slices.SortedFunc(maps.Values(o.conflicts), func(a, b Conflict) int {
-		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Interface, b.Interface))
-	})
-	o.clashes.Store(&out)
-	o.published, o.stale = now, false
-	signal(o.changed)
 }

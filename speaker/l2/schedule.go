@@ -3,13 +3,8 @@ package l2
 import (
 	"container/heap"
 	"math/rand/v2"
-	"net/netip"
 	"time"
 )
-
-// refresh is how often an address is announced while nothing happens, so that switches do not forget where it is. Each time it is
-// stretched or cut by up to a tenth, so that addresses taken together do not stay together.
-const refresh = time.Minute
 
 // burst is the pauses between the announcements of a takeover: at once, and again after 50 ms, 200 ms, 1 s and 2 s. The first ones make
 // up for a lost frame while clients wait; the later ones reach those whose port forwards only after a moment (a link that has just come
@@ -18,62 +13,60 @@ func burst() [4]time.Duration {
 	return [...]time.Duration{50 * time.Millisecond, 150 * time.Millisecond, 800 * time.Millisecond, time.Second}
 }
 
-// schedule says which addresses are to be announced when. The zero value is empty. It knows no clock: the time is handed in.
-type schedule struct {
-	queue  queue
-	byAddr map[netip.Addr]*item
+// Probing (RFC 5227 section 2.1.1, RFC 4862 section 5.4) takes seconds where a host comes up and nobody waits for it. For a new Service
+// somebody may, so there are two probes and a short wait for the answer, which a host on a segment gives within a millisecond or two. A
+// user that answers later is heard all the same, and defended against.
+func probing() [2]time.Duration {
+	return [...]time.Duration{7 * time.Millisecond, 8 * time.Millisecond}
 }
 
-// item is the next announcement of an address.
-type item struct {
-	addr  netip.Addr
+// How long after a probe that found a user, or another station that was looking too, the next follows.
+const (
+	lookAgain  = 10 * time.Second
+	lookSooner = time.Second
+)
+
+// schedule says which addresses have something to be done when: the soonest first. The zero value is empty. It knows no clock: the time is
+// handed in.
+type schedule struct{ queue queue }
+
+// turn is the place of an address in the schedule.
+type turn struct {
 	at    time.Time
-	step  int // how many announcements of the burst have been made
-	index int // in the queue
+	step  int // how much of the burst or of the probing is done
+	place int // in the queue, from 1; 0: it is not there
 }
 
-// begin has a burst begin at now.
-func (s *schedule) begin(a netip.Addr, now time.Time) {
-	if s.byAddr == nil {
-		s.byAddr = map[netip.Addr]*item{}
-	}
-	if it := s.byAddr[a]; it != nil {
-		it.at, it.step = now, 0
-		heap.Fix(&s.queue, it.index)
+// begin has the address be due at the given time, with nothing done yet.
+func (s *schedule) begin(a *address, at time.Time) {
+	a.turn.step = 0
+	s.put(a, at)
+}
+
+// put has the address be due at the given time.
+func (s *schedule) put(a *address, at time.Time) {
+	a.turn.at = at
+	if a.turn.place > 0 {
+		heap.Fix(&s.queue, a.turn.place-1)
 		return
 	}
-	it := &item{addr: a, at: now}
-	s.byAddr[a] = it
-	heap.Push(&s.queue, it)
+	heap.Push(&s.queue, a)
 }
 
-// drop forgets the address.
-func (s *schedule) drop(a netip.Addr) {
-	if it := s.byAddr[a]; it != nil {
-		heap.Remove(&s.queue, it.index)
-		delete(s.byAddr, a)
+// drop takes the address out.
+func (s *schedule) drop(a *address) {
+	if a.turn.place > 0 {
+		heap.Remove(&s.queue, a.turn.place-1)
 	}
 }
 
-// due returns at most limit addresses whose time has come, the longest due first, and schedules their next announcement.
-func (s *schedule) due(now time.Time, limit int) []netip.Addr {
-	var out []netip.Addr
-	for len(out) < limit && len(s.queue) > 0 && !s.queue[0].at.After(now) {
-		it := s.queue[0]
-		out = append(out, it.addr)
-		it.at = now.Add(pause(it.step))
-		it.step++
-		heap.Fix(&s.queue, 0)
+// due takes out at most limit addresses whose time has come, the longest due first.
+func (s *schedule) due(now time.Time, limit int) []*address {
+	var out []*address
+	for len(out) < limit && len(s.queue) > 0 && !s.queue[0].turn.at.After(now) {
+		out = append(out, heap.Pop(&s.queue).(*address))
 	}
 	return out
-}
-
-// pause returns how long to wait after the announcement of the given step.
-func pause(step int) time.Duration {
-	if b := burst(); step < len(b) {
-		return b[step]
-	}
-	return refresh - refresh/10 + rand.N(refresh/5)
 }
 
 // next returns when the next address is due.
@@ -81,16 +74,33 @@ func (s *schedule) next() (time.Time, bool) {
 	if len(s.queue) == 0 {
 		return time.Time{}, false
 	}
-	return s.queue[0].at, true
+	return s.queue[0].turn.at, true
 }
 
-// queue is a heap of items, the soonest first; equal times by address, so that the order is always the same.
-type queue []*item
+// pause returns how long to wait after the announcement of the given step; false: there is none after it. Periodic announcements are
+// stretched or cut by up to a tenth, so that addresses that came together do not stay together, and the first of them comes anywhere
+// within the period, so that they part at once.
+func pause(step int, refresh time.Duration) (time.Duration, bool) {
+	b := burst()
+	switch {
+	case step < len(b):
+		return b[step], true
+	case refresh <= 0:
+		return 0, false
+	case step == len(b):
+		return rand.N(refresh), true
+	default:
+		return refresh - refresh/10 + rand.N(refresh/5+1), true
+	}
+}
+
+// queue is a heap of addresses, the soonest first; equal times by address, so that the order is always the same.
+type queue []*address
 
 func (q queue) Len() int { return len(q) }
 
 func (q queue) Less(i, j int) bool {
-	if c := q[i].at.Compare(q[j].at); c != 0 {
+	if c := q[i].turn.at.Compare(q[j].turn.at); c != 0 {
 		return c < 0
 	}
 	return q[i].addr.Less(q[j].addr)
@@ -98,19 +108,20 @@ func (q queue) Less(i, j int) bool {
 
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
+	q[i].turn.place, q[j].turn.place = i+1, j+1
 }
 
 func (q *queue) Push(x any) {
-	it := x.(*item)
-	it.index = len(*q)
-	*q = append(*q, it)
+	a := x.(*address)
+	a.turn.place = len(*q) + 1
+	*q = append(*q, a)
 }
 
 func (q *queue) Pop() any {
 	old := *q
-	it := old[len(old)-1]
+	a := old[len(old)-1]
+	a.turn.place = 0
 	old[len(old)-1] = nil
 	*q = old[:len(old)-1]
-	return it
+	return a
 }

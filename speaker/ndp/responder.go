@@ -23,11 +23,11 @@ type Options struct {
 	Interface config.Interface
 	Counters  *frame.Counters
 	Heard     frame.Heard
-	Own       frame.Own
+	IsOwn     frame.IsOwn
 }
 
-// Responder answers neighbour solicitations on one interface. Run reads and answers; Set, Announce and Close are for one other goroutine
-// and do not wait for Run.
+// Responder answers neighbour solicitations on one interface. Run reads and answers; the other methods are for one other goroutine and do
+// not wait for Run.
 type Responder struct {
 	opt     Options
 	conn    frame.Conn
@@ -38,7 +38,9 @@ type Responder struct {
 
 // members is the memberships a responder needs: solicitations are sent to groups.
 type members interface {
-	set(addrs []netip.Addr) error
+	want(list []frame.Answer)
+	work(limit int) (left int, err error)
+	joined(netip.Addr) bool
 	close() error
 }
 
@@ -79,28 +81,44 @@ func (r *Responder) Close() error {
 }
 
 // Set replaces what is answered. Addresses that are gone are not answered any more, at once and in any case; solicitations for new ones
-// reach us when their groups are joined, which is done before Set returns. A *frame.Unanswered names those for which it failed; with any
-// other error no new address is sure to be answered.
+// are sure to reach us when their groups are joined, which Settle does. On an error no new address is sure to be answered.
 func (r *Responder) Set(a *frame.Answers) error {
-	err := r.gate.Admit(a.Addrs())
+	err := r.gate.Admit(a.List())
 	r.answers.Store(a)
-	if err != nil {
-		return err
-	}
-	return r.groups.set(a.Addrs())
+	r.groups.want(a.List())
+	return err
 }
 
-// Announce tells everyone on the segment that the address is here, if it is answered for (RFC 4861 section 7.2.6).
+// Settle joins and leaves groups until limit of them are done, and returns how many are left. When none is, the error says why some could
+// not be joined; the next Set tries those again.
+func (r *Responder) Settle(limit int) (left int, err error) { return r.groups.work(limit) }
+
+// Ready reports whether solicitations for an address that Set named reach us.
+func (r *Responder) Ready(addr netip.Addr) bool { return r.groups.joined(addr) }
+
+// Announce tells everyone on the segment that the address is here, if it is ours (RFC 4861 section 7.2.6).
 func (r *Responder) Announce(addr netip.Addr) error {
 	a := r.answers.Load()
-	if !a.Has(addr) {
+	v, ok := a.Find(addr)
+	if !ok || v.Role != frame.Own {
 		return nil
 	}
-	if err := r.advertise(a, addr, netip.IPv6LinkLocalAllNodes(), multicastMAC(netip.IPv6LinkLocalAllNodes()), false); err != nil {
-		r.opt.Counters.Errors.Add(1)
+	all := netip.IPv6LinkLocalAllNodes()
+	if err := r.advertise(a, v, all, multicastMAC(all), false); err != nil {
 		return fmt.Errorf("announce %v: %w", addr, err)
 	}
 	r.opt.Counters.Gratuitous.Add(1)
+	return nil
+}
+
+// Probe asks whether anyone uses the address, as duplicate address detection does (RFC 4862 section 5.4.2): Heard is told of those who
+// say so.
+func (r *Responder) Probe(addr netip.Addr) error {
+	group := groupOf(addr)
+	body := &ndp.NeighborSolicitation{TargetAddress: addr}
+	if err := r.send(multicastMAC(group), r.answers.Load().MAC(), netip.IPv6Unspecified(), group, body); err != nil {
+		return fmt.Errorf("probe %v: %w", addr, err)
+	}
 	return nil
 }
 
@@ -112,7 +130,7 @@ func (r *Responder) handle(b []byte) {
 	}
 	a := r.answers.Load()
 	toUs := m.dst.IsMulticast() || bytes.Equal(m.to, a.MAC())
-	if !toUs || r.opt.Own(m.from) || r.opt.Own(m.mac) {
+	if !toUs || r.opt.IsOwn(m.from) || r.opt.IsOwn(m.mac) {
 		return
 	}
 	switch body := m.body.(type) {
@@ -120,48 +138,60 @@ func (r *Responder) handle(b []byte) {
 		r.claim(a, body.TargetAddress, m.mac)
 	case *ndp.NeighborSolicitation:
 		r.claim(a, m.src, m.mac)
-		if a.Has(body.TargetAddress) {
-			r.reply(a, m, body.TargetAddress)
+		switch v, ok := a.Find(body.TargetAddress); {
+		case !ok:
+		case v.Role != frame.Watched:
+			r.reply(a, v, m)
+		case m.src.IsUnspecified():
+			r.opt.Heard(frame.Claim{Addr: v.Addr, MAC: m.mac, Watched: true, Probe: true})
 		}
 	}
 }
 
 // claim takes down that a foreign MAC uses the address, if the address is ours.
 func (r *Responder) claim(a *frame.Answers, addr netip.Addr, mac net.HardwareAddr) {
-	if a.Has(addr) {
-		r.opt.Counters.Conflicts.Add(1)
-		r.opt.Heard(addr, mac)
+	v, ok := a.Find(addr)
+	if !ok || bytes.Equal(mac, a.Spoken(v)) {
+		return
 	}
+	r.opt.Counters.Conflicts.Add(1)
+	r.opt.Heard(frame.Claim{Addr: addr, MAC: mac, Watched: v.Role == frame.Watched})
 }
 
 // reply answers a solicitation (RFC 4861 section 7.2.4): to the one who asked, or, when it asks from no address to see whether the target
 // is taken (RFC 4862 section 5.4), to everyone, which defends the address.
-func (r *Responder) reply(a *frame.Answers, m message, target netip.Addr) {
+func (r *Responder) reply(a *frame.Answers, v frame.Answer, m message) {
 	r.opt.Counters.Requests.Add(1)
 	dst, to, solicited := m.src, m.mac, true
 	if m.src.IsUnspecified() {
 		dst, solicited = netip.IPv6LinkLocalAllNodes(), false
 		to = multicastMAC(dst)
 	}
-	if err := r.advertise(a, target, dst, to, solicited); err != nil { // the asker asks again
-		r.opt.Counters.Errors.Add(1)
-		return
+	if err := r.advertise(a, v, dst, to, solicited); err != nil {
+		return // the asker asks again
 	}
 	r.opt.Counters.Replies.Add(1)
 }
 
 // advertise sends an advertisement that overrides what the receiver has cached. The router flag is off: the address is a Service's and no
 // host may take it for a default router.
-func (r *Responder) advertise(a *frame.Answers, addr, dst netip.Addr, to net.HardwareAddr, solicited bool) error {
-	body := &ndp.NeighborAdvertisement{
+func (r *Responder) advertise(a *frame.Answers, v frame.Answer, dst netip.Addr, to net.HardwareAddr, solicited bool) error {
+	return r.send(to, a.MAC(), v.Addr, dst, &ndp.NeighborAdvertisement{
 		Solicited:     solicited,
 		Override:      true,
-		TargetAddress: addr,
-		Options:       []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Target, Addr: a.MAC()}},
+		TargetAddress: v.Addr,
+		Options:       []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Target, Addr: a.Spoken(v)}},
+	})
+}
+
+// send sends a message and counts failures.
+func (r *Responder) send(to, from net.HardwareAddr, src, dst netip.Addr, body ndp.Message) error {
+	b, err := marshal(to, from, src, dst, body)
+	if err == nil {
+		err = frame.Send(r.conn, b)
 	}
-	b, err := marshal(to, a.MAC(), addr, dst, body)
 	if err != nil {
-		return err
+		r.opt.Counters.Errors.Add(1)
 	}
-	return frame.Send(r.conn, b)
+	return err
 }

@@ -3,57 +3,68 @@
 package frame
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 )
 
-// Answers is what a responder answers: an immutable set of addresses and the MAC that the replies carry.
+// Role is what a responder does about an address.
+type Role uint8
+
+// Roles.
+const (
+	Own     Role = iota // answers for it with the interface's MAC
+	StandIn             // answers for it with the MAC of another station, and does not announce it
+	Watched             // answers nothing: it looks whether somebody else uses the address
+)
+
+// Answer is one address of a set.
+type Answer struct {
+	Addr netip.Addr
+	Role Role
+	MAC  [6]byte // of StandIn: what replies carry
+}
+
+// Answers is what a responder answers: an immutable set of addresses, and the interface's MAC.
 type Answers struct {
-	mac   net.HardwareAddr
-	addrs []netip.Addr
-	set   map[netip.Addr]struct{}
+	mac  net.HardwareAddr
+	list []Answer // sorted by address
 }
 
-// NewAnswers returns the set of the given addresses, answered with mac. The slices must not be changed afterwards.
-func NewAnswers(mac net.HardwareAddr, addrs []netip.Addr) *Answers {
-	set := make(map[netip.Addr]struct{}, len(addrs))
-	for _, a := range addrs {
-		set[a] = struct{}{}
+// NewAnswers returns the set of the given addresses on an interface with the given MAC. The slices must not be changed afterwards. No
+// address may be there twice.
+func NewAnswers(mac net.HardwareAddr, list []Answer) *Answers {
+	if !slices.IsSortedFunc(list, compareAnswers) {
+		list = slices.SortedFunc(slices.Values(list), compareAnswers)
 	}
-	return &Answers{mac: mac, addrs: addrs, set: set}
+	return &Answers{mac: mac, list: list}
 }
 
-// Has reports whether the address is answered for.
-func (a *Answers) Has(addr netip.Addr) bool {
-	_, ok := a.set[addr]
-	return ok
+func compareAnswers(a, b Answer) int { return a.Addr.Compare(b.Addr) }
+
+// Find returns what is done about the address, and whether anything is.
+func (a *Answers) Find(addr netip.Addr) (Answer, bool) {
+	i, ok := slices.BinarySearchFunc(a.list, addr, func(v Answer, addr netip.Addr) int { return v.Addr.Compare(addr) })
+	if !ok {
+		return Answer{}, false
+	}
+	return a.list[i], true
 }
 
-// MAC returns the MAC that replies carry. The caller must not change it.
+// MAC returns the MAC of the interface. The caller must not change it.
 func (a *Answers) MAC() net.HardwareAddr { return a.mac }
 
-// Addrs returns the addresses in the order they were given. The caller must not change them.
-func (a *Answers) Addrs() []netip.Addr { return a.addrs }
-
-// Unanswered is the error of a responder that could take up some addresses but not these.
-type Unanswered struct {
-	Addrs map[netip.Addr]struct{}
-	Err   error
+// Spoken returns the MAC that replies about the address carry. The caller must not change it.
+func (a *Answers) Spoken(v Answer) net.HardwareAddr {
+	if v.Role == StandIn {
+		return v.MAC[:]
+	}
+	return a.mac
 }
 
-// Error says why, and for how many addresses.
-func (u *Unanswered) Error() string { return fmt.Sprintf("%d addresses: %v", len(u.Addrs), u.Err) }
-
-// Unwrap returns the cause.
-func (u *Unanswered) Unwrap() error { return u.Err }
-
-// Has reports whether the address is one of them.
-func (u *Unanswered) Has(a netip.Addr) bool {
-	_, ok := u.Addrs[a]
-	return ok
-}
+// List returns the addresses, sorted. The caller must not change them.
+func (a *Answers) List() []Answer { return a.list }
 
 // Counters count what one responder saw and did. They are read while they are being written.
 type Counters struct {
@@ -65,11 +76,19 @@ type Counters struct {
 	Errors     atomic.Uint64 // frames that could not be sent
 }
 
-// Heard is told of each frame in which a foreign MAC claims an address we answer for. It is called by the reader: it must not block.
-type Heard func(addr netip.Addr, mac net.HardwareAddr)
+// Claim is what a frame says of a foreign station and an address of ours.
+type Claim struct {
+	Addr    netip.Addr
+	MAC     net.HardwareAddr // of the foreign station; valid during the call only
+	Watched bool             // the address is not answered for here, but looked for
+	Probe   bool             // the station does not use the address (yet): it looks for it as well
+}
 
-// Own reports whether a MAC belongs to this node: what another of its interfaces sends is no conflict.
-type Own func(mac net.HardwareAddr) bool
+// Heard is told of each frame in which a foreign MAC claims an address of ours. It is called by the reader: it must not block.
+type Heard func(Claim)
+
+// IsOwn reports whether a MAC belongs to this node: what another of its interfaces sends is no conflict.
+type IsOwn func(mac net.HardwareAddr) bool
 
 // Unicast reports whether mac is an Ethernet address that one station may have.
 func Unicast(mac net.HardwareAddr) bool {

@@ -133,19 +133,19 @@ func NewGate(conn Conn, program func([]Span) []bpf.Instruction) *Gate {
 
 // Admit lets frames about the addresses through. While the present filter covers them all and none was taken away, it stays. The kernel
 // exchanges filters in one step: no frame is lost in between.
-func (g *Gate) Admit(addrs []netip.Addr) error {
-	words := make([]uint32, len(addrs))
+func (g *Gate) Admit(list []Answer) error {
+	words := make([]uint32, len(list))
 	covered := true
-	for i, a := range addrs {
-		words[i] = Word(a)
+	for i, a := range list {
+		words[i] = Word(a.Addr)
 		covered = covered && covers(g.spans, words[i])
 	}
-	if covered && len(addrs) >= g.size {
+	if covered && len(list) >= g.size {
 		return nil
 	}
 	spans := Cover(words, maxSpans)
 	if slices.Equal(spans, g.spans) {
-		g.size = len(addrs)
+		g.size = len(list)
 		return nil
 	}
 	raw, err := bpf.Assemble(g.program(spans))
@@ -155,6 +155,6 @@ func (g *Gate) Admit(addrs []netip.Addr) error {
 	if err := g.conn.SetBPF(raw); err != nil {
 		return fmt.Errorf("attach filter: %w", err)
 	}
-	g.spans, g.size = spans, len(addrs)
+	g.spans, g.size = spans, len(list)
 	return nil
 }

@@ -3,6 +3,7 @@ package frame
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -85,16 +86,16 @@ func (c *filterConn) SetBPF([]bpf.RawInstruction) error { c.loads++; return c.er
 func TestGateReloadsOnlyWhenItMust(t *testing.T) {
 	conn := &filterConn{}
 	gate := NewGate(conn, func(s []Span) []bpf.Instruction { return Filter(nil, []uint32{38}, s) })
-	addrs := func(from, n, step int) (out []netip.Addr) {
+	addrs := func(from, n, step int) (out []Answer) {
 		for i := range n {
 			w := from + i*step
-			out = append(out, netip.AddrFrom4([4]byte{10, byte(w >> 16), byte(w >> 8), byte(w)}))
+			out = append(out, Answer{Addr: netip.AddrFrom4([4]byte{10, byte(w >> 16), byte(w >> 8), byte(w)})})
 		}
 		return out
 	}
 	for _, tt := range []struct {
 		name  string
-		addrs []netip.Addr
+		addrs []Answer
 		loads int
 	}{
 		{"nothing", nil, 0},
@@ -111,8 +112,8 @@ func TestGateReloadsOnlyWhenItMust(t *testing.T) {
 			t.Fatalf("%s: %d loads (%v), want %d", tt.name, conn.loads, err, tt.loads)
 		}
 		for _, a := range tt.addrs {
-			if !covers(gate.spans, Word(a)) {
-				t.Fatalf("%s: %v is not let through by %v", tt.name, a, gate.spans)
+			if !covers(gate.spans, Word(a.Addr)) {
+				t.Fatalf("%s: %v is not let through by %v", tt.name, a.Addr, gate.spans)
 			}
 		}
 	}
@@ -127,11 +128,30 @@ func TestGateReloadsOnlyWhenItMust(t *testing.T) {
 }
 
 func TestAnswers(t *testing.T) {
-	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
-	a := NewAnswers(mac, []netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.1")})
-	if !a.Has(netip.MustParseAddr("192.0.2.1")) || a.Has(netip.MustParseAddr("192.0.2.3")) || a.MAC()[5] != 1 {
-		t.Errorf("set %v with %v", a.Addrs(), a.MAC())
+	mac, other := net.HardwareAddr{2, 0, 0, 0, 0, 1}, [6]byte{2, 0, 0, 0, 0, 2}
+	a := NewAnswers(mac, []Answer{
+		{Addr: netip.MustParseAddr("192.0.2.4"), Role: Watched},
+		{Addr: netip.MustParseAddr("192.0.2.2"), Role: StandIn, MAC: other},
+		{Addr: netip.MustParseAddr("192.0.2.1")},
+	})
+	for addr, want := range map[string]string{
+		"192.0.2.1": "0 02:00:00:00:00:01", "192.0.2.2": "1 02:00:00:00:00:02", "192.0.2.4": "2 02:00:00:00:00:01",
+		"192.0.2.3": "", "192.0.2.0": "", "192.0.2.5": "", "::ffff:192.0.2.1": "",
+	} {
+		got := ""
+		if v, ok := a.Find(netip.MustParseAddr(addr)); ok {
+			got = fmt.Sprint(v.Role, " ", a.Spoken(v))
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", addr, got, want)
+		}
 	}
+	if l := a.List(); len(l) != 3 || l[0].Addr != netip.MustParseAddr("192.0.2.1") {
+		t.Errorf("list %v is not sorted", l)
+	}
+}
+
+func TestUnicast(t *testing.T) {
 	for mac, want := range map[string]bool{"02:00:00:00:00:01": true, "00:00:00:00:00:00": false, "ff:ff:ff:ff:ff:ff": false, "01:00:5e:00:00:01": false} {
 		hw, err := net.ParseMAC(mac)
 		if err != nil || Unicast(hw) != want {
@@ -147,5 +167,22 @@ func BenchmarkCover10k(b *testing.B) {
 	}
 	for b.Loop() {
 		Cover(words, maxSpans)
+	}
+}
+
+// What it costs to find out whether a frame is about one of ours does not grow with their number to speak of.
+func BenchmarkFind(b *testing.B) {
+	for _, n := range []int{10, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			list := make([]Answer, n)
+			for i := range list {
+				list[i].Addr = netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+			}
+			a, i := NewAnswers(nil, list), 0
+			for b.Loop() {
+				a.Find(list[i%n].Addr)
+				i++
+			}
+		})
 	}
 }
