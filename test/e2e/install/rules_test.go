@@ -53,8 +53,11 @@ func readRuleCases(t *testing.T) []ruleCases {
 	return all
 }
 
-// kindOf returns the resource that serves a kind; all of Herald's are named alike.
+// resourceOf returns the resource that serves a kind: its plural.
 func resourceOf(kind string) schema.GroupVersionResource {
+	if stem, ok := strings.CutSuffix(kind, "y"); ok {
+		kind = stem + "ie"
+	}
 	return v1beta1.GroupVersion.WithResource(strings.ToLower(kind) + "s")
 }
 
