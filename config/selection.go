@@ -35,5 +35,23 @@ func (s Selection[K]) IsAll() bool { return s.all }
 // Len returns the number of keys of a fixed set; 0 for All.
 func (s Selection[K]) Len() int { return len(s.set) }
 
+// Overlaps reports whether the two have something in common. All and a fixed set do unless the set is empty.
+func (s Selection[K]) Overlaps(o Selection[K]) bool {
+	switch {
+	case s.all:
+		return o.all || len(o.set) > 0
+	case o.all:
+		return len(s.set) > 0
+	case len(o.set) < len(s.set):
+		s, o = o, s
+	}
+	for k := range s.set {
+		if o.Has(k) {
+			return true
+		}
+	}
+	return false
+}
+
 // Equal reports whether two selections select the same.
 func (s Selection[K]) Equal(o Selection[K]) bool { return s.all == o.all && maps.Equal(s.set, o.set) }

@@ -41,11 +41,6 @@ const (
 	maxWeight      = 100
 )
 
-type bgpSpec struct {
-	scope
-	peerNames []string
-}
-
 func parseScope(names []string, pools, services, nodes []v1beta1.LabelSelector) (scope, []config.Problem) {
 	s := scope{poolNames: names}
 	var a, b, c []config.Problem
@@ -112,11 +107,6 @@ func checkDuration(field string, d, most time.Duration) []config.Problem {
 	}}
 }
 
-func parseBGPSpec(o *v1beta1.BGPAdvertisement) (bgpSpec, []config.Problem) {
-	s, problems := parseScope(o.Spec.IPAddressPools, o.Spec.IPAddressPoolSelectors, o.Spec.ServiceSelectors, o.Spec.NodeSelectors)
-	return bgpSpec{s, o.Spec.Peers}, problems
-}
-
 func (w *world) parseL2(objs []*v1beta1.L2Advertisement) []*config.L2Advertisement {
 	for _, o := range objs {
 		w.see(KindL2Advertisement, o, o.Status.Conditions)
@@ -148,42 +138,6 @@ func (w *world) prefer(specs []preferenceSpec) []config.Preference {
 	return out
 }
 
-func (w *world) parseBGP(objs []*v1beta1.BGPAdvertisement) []*config.BGPAdvertisement {
-	for _, o := range objs {
-		w.see(KindBGPAdvertisement, o, o.Status.Conditions)
-	}
-	var out []*config.BGPAdvertisement
-	for _, d := range update(&w.memory.bgp, objs, parseBGPSpec) {
-		ref := config.Ref{Kind: KindBGPAdvertisement, Name: d.name}
-		spec := settle(w, ref, d, always)
-		if spec == nil {
-			continue
-		}
-		pools, problems := w.selectPools(spec.poolNames, &spec.poolSelectors)
-		w.report(ref, problems, false)
-		peers, problems := w.selectPeers(spec.peerNames)
-		w.report(ref, problems, false)
-		out = append(out, reuse(d, &config.BGPAdvertisement{
-			Name: d.name, Pools: pools, Services: w.selectServices(&spec.services), Nodes: w.selectNodes(&spec.nodes), Peers: peers,
-		}, equalBGP))
-	}
-	slices.SortFunc(out, func(a, b *config.BGPAdvertisement) int { return strings.Compare(a.Name, b.Name) })
-	return out
-}
-
-// selectPeers returns the peers in force that are named; no names select all.
-func (w *world) selectPeers(names []string) (config.Selection[string], []config.Problem) {
-	if len(names) == 0 {
-		return config.All[string](), nil
-	}
-	keys, problems := w.named("spec.peers", KindPeer, names, w.hasPeer, UnknownPeer, UnusablePeer)
-	return config.Only(keys...), problems
-}
-
-func (w *world) hasPeer(name string) bool {
-	return slices.ContainsFunc(w.peers, func(p *config.Peer) bool { return p.Name == name })
-}
-
 func equalL2(a, b *config.L2Advertisement) bool {
 	return a.Name == b.Name && a.Pools.Equal(b.Pools) && a.Services.Equal(b.Services) && a.Nodes.Equal(b.Nodes) &&
 		slices.Equal(a.Interfaces, b.Interfaces) && slices.EqualFunc(a.Preferred, b.Preferred, equalPreferences) &&
@@ -191,8 +145,6 @@ func equalL2(a, b *config.L2Advertisement) bool {
 		(a.FailbackDelay == nil || *a.FailbackDelay == *b.FailbackDelay)
 }
 
-func equalPreferences(a, b config.Preference) bool { return a.Weight == b.Weight && a.Nodes.Equal(b.Nodes) }
-
-func equalBGP(a, b *config.BGPAdvertisement) bool {
-	return a.Name == b.Name && a.Pools.Equal(b.Pools) && a.Services.Equal(b.Services) && a.Nodes.Equal(b.Nodes) && a.Peers.Equal(b.Peers)
+func equalPreferences(a, b config.Preference) bool {
+	return a.Weight == b.Weight && a.Nodes.Equal(b.Nodes)
 }

@@ -55,6 +55,17 @@ func load(t testing.TB, text []byte) Objects {
 			in.Peers = append(in.Peers, decode(t, doc, &v1beta1.BGPPeer{}))
 		case KindBGPAdvertisement:
 			in.BGPAdvertisements = append(in.BGPAdvertisements, decode(t, doc, &v1beta1.BGPAdvertisement{}))
+		case KindBFDProfile:
+			in.BFDProfiles = append(in.BFDProfiles, decode(t, doc, &v1beta1.BFDProfile{}))
+		case KindCommunity:
+			in.Communities = append(in.Communities, decode(t, doc, &v1beta1.Community{}))
+		case "Secret":
+			s := decode(t, doc, &corev1.Secret{})
+			s.Data = make(map[string][]byte)
+			for k, v := range s.StringData {
+				s.Data[k] = []byte(v)
+			}
+			in.Secrets = append(in.Secrets, s)
 		case "SpeakerStatus":
 			in.Speakers = append(in.Speakers, decode(t, doc, &v1beta1.SpeakerStatus{}))
 		default:
@@ -115,12 +126,21 @@ func dump(s *config.Snapshot) string {
 		fmt.Fprintln(&b)
 	}
 	for _, p := range s.Peers {
-		fmt.Fprintf(&b, "peer %s AS%d->AS%d %s:%d source=%v families=%v hold=%s keepalive=%s connect=%s id=%v multihop=%t nodes=%s\n", p.Name, p.MyASN, p.PeerASN,
-			p.Address, p.Port, p.Source, p.Families, p.HoldTime, p.KeepaliveTime, p.ConnectTime, p.RouterID, p.EBGPMultiHop, sel(p.Nodes, nodeNames(s)))
+		dumpPeer(&b, p, nodeNames(s))
 	}
 	for _, a := range s.BGPAdvertisements {
-		fmt.Fprintf(&b, "bgp %s pools=%s services=%s nodes=%s peers=%s\n", a.Name,
+		fmt.Fprintf(&b, "bgp %s pools=%s services=%s nodes=%s peers=%s", a.Name,
 			sel(a.Pools, poolNames(s)), sel(a.Services, serviceKeys(s)), sel(a.Nodes, nodeNames(s)), sel(a.Peers, peerNames(s)))
+		dumpFlags(&b, []printed{
+			{"length", a.AggregationLength, a.AggregationLength != 32},
+			{"length6", a.AggregationV6, a.AggregationV6 != 128},
+			{"localpref", a.Attributes.LocalPref.Value, a.Attributes.LocalPref.Given},
+			{"med", a.Attributes.MED.Value, a.Attributes.MED.Given},
+			{"prepend", a.Attributes.Prepend, a.Attributes.Prepend != 0},
+			{"communities", fmt.Sprintf("%q", a.Attributes.Communities), a.Attributes.Communities.Len() > 0},
+			{"weigh", true, a.WeightByEndpoints},
+		})
+		fmt.Fprintln(&b)
 	}
 	for _, v := range s.Speakers {
 		fmt.Fprintf(&b, "speaker %s %q %+v %v conflicts=%v %+v\n", v.Node, v.Version, v.Interfaces, v.L2, v.Conflicts, v.Sessions)
@@ -145,6 +165,32 @@ func dump(s *config.Snapshot) string {
 		b.WriteString("not synced\n")
 	}
 	return b.String()
+}
+
+func dumpPeer(b *strings.Builder, p *config.Peer, nodes []string) {
+	who := "any"
+	if p.PeerASN != 0 {
+		who = fmt.Sprintf("AS%d", p.PeerASN)
+	}
+	where := fmt.Sprintf("%s:%d", p.Address, p.Port)
+	if p.Interface != "" {
+		where = fmt.Sprintf("%%%s:%d", p.Interface, p.Port)
+	}
+	fmt.Fprintf(b, "peer %s AS%d->%s %s families=%v hold=%s keepalive=%s connect=%s", p.Name, p.MyASN, who, where, p.Families, p.HoldTime, p.KeepaliveTime, p.ConnectTime)
+	dumpFlags(b, []printed{
+		{"local", p.LocalASN, p.LocalASN != 0},
+		{"source", p.Source, p.Source.IsValid()},
+		{"id", p.RouterID, p.RouterID.IsValid()},
+		{"multihop", true, p.EBGPMultiHop},
+		{"gtsm", true, p.TTLSecurity},
+		{"vrf", p.VRF, p.VRF != ""},
+		{"password", string(p.Password), p.Password != ""},
+		{"restart", p.Restart, p.Restart != config.GracefulRestart{Enabled: true, RestartTime: 2 * time.Minute}},
+	})
+	if p.BFD != nil {
+		fmt.Fprintf(b, " bfd=%+v", *p.BFD)
+	}
+	fmt.Fprintf(b, " nodes=%s\n", sel(p.Nodes, nodes))
 }
 
 func dumpService(b *strings.Builder, v *config.Service) {

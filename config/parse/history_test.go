@@ -103,7 +103,7 @@ func (c *cluster) addr(max int) string { return fmt.Sprintf("192.0.2.%d", c.r.In
 
 func (c *cluster) step() {
 	in := &c.objs
-	switch c.r.IntN(8) {
+	switch c.r.IntN(9) {
 	case 0, 1:
 		in.Services = churn(c, in.Services, c.namespace(), func(s *corev1.Service) {
 			s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, IPFamilies: []corev1.IPFamily{"IPv4"}, LoadBalancerIP: c.addr(300)}
@@ -131,9 +131,9 @@ func (c *cluster) step() {
 		})
 	case 5:
 		in.Pools = churn(c, in.Pools, "", c.fillPool)
-	case 6:
+	case 6, 7:
 		c.stepConfig()
-	case 7:
+	case 8:
 		c.stepAround()
 	}
 }
@@ -179,7 +179,7 @@ func (c *cluster) stepAround() {
 
 func (c *cluster) stepConfig() {
 	in := &c.objs
-	switch c.r.IntN(3) {
+	switch c.r.IntN(6) {
 	case 0:
 		in.L2Advertisements = churn(c, in.L2Advertisements, "", func(a *v1beta1.L2Advertisement) {
 			a.Spec = v1beta1.L2AdvertisementSpec{
@@ -197,11 +197,42 @@ func (c *cluster) stepConfig() {
 		})
 	case 1:
 		in.Peers = churn(c, in.Peers, "", func(p *v1beta1.BGPPeer) {
-			p.Spec = v1beta1.BGPPeerSpec{MyASN: int64(c.r.IntN(3)), PeerASN: 7, PeerAddress: c.addr(3), NodeSelectors: c.selectors()}
+			p.Spec = v1beta1.BGPPeerSpec{MyASN: int64(c.r.IntN(3)), PeerASN: int64(1 + c.r.IntN(2)), PeerAddress: c.addr(6), NodeSelectors: c.selectors()}
+			if c.r.IntN(2) == 0 {
+				p.Spec.PasswordSecret = &v1beta1.SecretReference{Name: c.name()}
+			}
+			if c.r.IntN(2) == 0 {
+				p.Spec.BFDProfile = c.name()
+			}
 		})
 	case 2:
 		in.BGPAdvertisements = churn(c, in.BGPAdvertisements, "", func(a *v1beta1.BGPAdvertisement) {
-			a.Spec = v1beta1.BGPAdvertisementSpec{IPAddressPools: []string{c.name()}, Peers: []string{c.name()}, ServiceSelectors: c.selectors()}
+			a.Spec = v1beta1.BGPAdvertisementSpec{IPAddressPools: []string{c.name()}[:c.r.IntN(2)], Peers: []string{c.name()}[:c.r.IntN(2)], ServiceSelectors: c.selectors()}
+			if c.r.IntN(2) == 0 {
+				a.Spec.LocalPref, a.Spec.MED = new(int64(c.r.IntN(2))), new(int64(c.r.IntN(2)))
+			}
+			if c.r.IntN(2) == 0 {
+				a.Spec.AggregationLength = new([]int32{24, 30, 33}[c.r.IntN(3)])
+			}
+			if c.r.IntN(2) == 0 {
+				a.Spec.Communities = []v1beta1.CommunityOrName{"1:2", v1beta1.CommunityOrName(c.name())}
+			}
+		})
+	case 3:
+		in.BFDProfiles = churn(c, in.BFDProfiles, "", func(p *v1beta1.BFDProfile) {
+			p.Spec = v1beta1.BFDProfileSpec{DetectMultiplier: new(int32(1 + c.r.IntN(3))), MinimumTTL: []*int32{nil, new(int32(9))}[c.r.IntN(2)]}
+		})
+	case 4:
+		in.Communities = churn(c, in.Communities, "", func(o *v1beta1.Community) {
+			o.Spec.Communities = nil
+			for range 1 + c.r.IntN(2) {
+				o.Spec.Communities = append(o.Spec.Communities, v1beta1.CommunityAlias{Name: c.name(), Value: []string{"7:7", "8:8", "no"}[c.r.IntN(3)]})
+			}
+		})
+	case 5:
+		in.Secrets = churn(c, in.Secrets, "herald", func(s *corev1.Secret) {
+			s.Type = []corev1.SecretType{corev1.SecretTypeBasicAuth, corev1.SecretTypeOpaque}[c.r.IntN(2)]
+			s.Data = map[string][]byte{"password": []byte([]string{"", "one", "two"}[c.r.IntN(3)])}
 		})
 	}
 }
@@ -220,6 +251,8 @@ func forget(m Memory) Memory {
 		}
 	})
 	forgetKind(&m.m.bgp, &next.bgp, func(s *bgpSpec) { forgetScope(&s.scope) })
+	forgetKind(&m.m.profiled, &next.profiled, func(*config.BFDProfile) {})
+	forgetKind(&m.m.aliased, &next.aliased, func(*aliasSpec) {})
 	var ours []*serviceEntry
 	for id, e := range m.m.services.byID {
 		f := &serviceEntry{id: id, key: e.key}

@@ -99,7 +99,7 @@ func (w *world) report(ref config.Ref, problems []config.Problem, lastGood bool)
 		p.Ref = ref
 		p.LastGood = lastGood && !p.Warning
 		if p.LastGood {
-			p.Message += "; the version before this one stays in force"
+			p.Message += "; what was in force before stays in force"
 		}
 		w.problems = append(w.problems, p)
 	}

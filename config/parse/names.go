@@ -17,6 +17,8 @@ const (
 	KindL2Advertisement  = "L2Advertisement"
 	KindPeer             = "BGPPeer"
 	KindBGPAdvertisement = "BGPAdvertisement"
+	KindBFDProfile       = "BFDProfile"
+	KindCommunity        = "Community"
 )
 
 // Reasons of problems; each becomes the reason of Ready=False.
@@ -44,10 +46,21 @@ const (
 	ConflictingPeer  = "ConflictingPeer"  // peer: an older one holds the same session on the same node
 	InvalidSelector  = "InvalidSelector"  // any
 	InvalidInterface = "InvalidInterface" // L2Advertisement: not a glob
+	InvalidSecret    = "InvalidSecret"    // peer: its Secret holds no password that could be used
+	UnknownSecret    = "UnknownSecret"    // peer: its Secret does not exist
+	InvalidNumber    = "InvalidNumber"    // BGPAdvertisement, BFDProfile
+	InvalidCommunity = "InvalidCommunity" // BGPAdvertisement, Community
+	DuplicateName    = "DuplicateName"    // Community: an older one gives the name another value
+	UnknownCommunity = "UnknownCommunity" // BGPAdvertisement: no Community gives the name
+	NoEffect         = "NoEffect"         // any: something is said in vain
 	UnknownPool      = "UnknownPool"      // advertisement: names a pool that does not exist
 	UnknownPeer      = "UnknownPeer"      // BGPAdvertisement: names a peer that does not exist
 	UnusablePool     = "UnusablePool"     // advertisement: names a pool that is not in force
 	UnusablePeer     = "UnusablePeer"     // BGPAdvertisement: names a peer that is not in force
+
+	ConflictingAttributes = "ConflictingAttributes" // BGPAdvertisement: an older one says otherwise of the same routes
+	UnknownBFDProfile     = "UnknownBFDProfile"     // peer: names a profile that does not exist
+	UnusableBFDProfile    = "UnusableBFDProfile"    // peer: names a profile that is not in force
 )
 
 // Annotations on Services. The first domain that has an annotation wins, also with an empty value; the others let published charts work as

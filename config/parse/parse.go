@@ -30,6 +30,10 @@ type Objects struct {
 	L2Advertisements  []*v1beta1.L2Advertisement
 	Peers             []*v1beta1.BGPPeer
 	BGPAdvertisements []*v1beta1.BGPAdvertisement
+	BFDProfiles       []*v1beta1.BFDProfile
+	Communities       []*v1beta1.Community
+	Secrets           []*corev1.Secret // of Herald's own namespace
+	SecretsUnknown    bool             // Secrets have not been read: that one is missing means nothing
 	Speakers          []*v1beta1.SpeakerStatus
 	Options           Options
 	Now               time.Time // reservations that have ended by now are expired; zero: none is
@@ -69,6 +73,8 @@ type memory struct {
 	peers    kind[peerSpec]
 	l2       kind[l2Spec]
 	bgp      kind[bgpSpec]
+	profiled kind[config.BFDProfile]
+	aliased  kind[aliasSpec]
 }
 
 func newMemory(o Options) *memory {
@@ -76,6 +82,7 @@ func newMemory(o Options) *memory {
 		options: o, services: newServices(o.LoadBalancerClass), speakers: make(map[string]*speakerEntry),
 		admitted: newAdmission(),
 		pools:    newKind[poolSpec](), reserved: newKind[reservationSpec](), peers: newKind[peerSpec](), l2: newKind[l2Spec](), bgp: newKind[bgpSpec](),
+		profiled: newKind[config.BFDProfile](), aliased: newKind[aliasSpec](),
 	}
 }
 
@@ -93,7 +100,10 @@ func Parse(in Objects, last Memory) (*config.Snapshot, Memory) {
 	snap.Released = m.services.released(in.Left)
 	snap.Speakers = parseSpeakers(m.speakers, in.Speakers)
 
-	w := &world{memory: m, nodes: snap.Nodes, now: in.Now}
+	w := &world{memory: m, nodes: snap.Nodes, now: in.Now, secrets: make(map[string]*corev1.Secret), secretsUnknown: in.SecretsUnknown}
+	for _, s := range in.Secrets {
+		w.secrets[s.Name] = s
+	}
 	snap.Pools = w.parsePools(in.Pools)
 	snap.Reservations = w.parseReservations(in.Reservations)
 	if !in.Options.Announcing {
@@ -102,6 +112,8 @@ func Parse(in Objects, last Memory) (*config.Snapshot, Memory) {
 		m.services.admit(&m.admitted)
 	}
 	snap.Services = m.services.list()
+	w.parseProfiles(in.BFDProfiles)
+	w.parseCommunities(in.Communities)
 	snap.Peers = w.parsePeers(in.Peers)
 	snap.L2Advertisements = w.parseL2(in.L2Advertisements)
 	snap.BGPAdvertisements = w.parseBGP(in.BGPAdvertisements)
@@ -124,6 +136,12 @@ type world struct {
 	seen     map[config.Ref]bool
 	objects  []config.Object
 	problems []config.Problem
+
+	secrets        map[string]*corev1.Secret // by name
+	secretsUnknown bool
+	profiles       map[string]*config.BFDProfile // in force, by name
+	profiledBy     map[string]string             // by name of the peer in force: its profile, in force or not
+	aliases        map[string]alias              // in force, by name
 }
 
 // see notes that a config object exists.

@@ -92,6 +92,9 @@ func shuffle(in Objects, r *rand.Rand) Objects {
 	in.L2Advertisements = shuffled(in.L2Advertisements, r)
 	in.Peers = shuffled(in.Peers, r)
 	in.BGPAdvertisements = shuffled(in.BGPAdvertisements, r)
+	in.BFDProfiles = shuffled(in.BFDProfiles, r)
+	in.Communities = shuffled(in.Communities, r)
+	in.Secrets = shuffled(in.Secrets, r)
 	in.Speakers = shuffled(in.Speakers, r)
 	return in
 }

@@ -21,88 +21,222 @@ const (
 	minHold          = 3 * time.Second // RFC 4271 section 4.2: zero or at least three seconds
 	maxHold          = 65535 * time.Second
 	maxConnect       = 300 * time.Second
-	holdPerKeepalive = 3 // RFC 4271 section 4.4: a reasonable maximum between keepalives is a third of the hold time
+	defaultRestart   = 120 * time.Second
+	maxRestart       = 4095 * time.Second     // RFC 4724 section 3: 12 bits
+	maxLongLived     = 16777215 * time.Second // RFC 9494 section 3: 24 bits
+	holdPerKeepalive = 3                      // RFC 4271 section 4.4: a reasonable maximum between keepalives is a third of the hold time
 )
 
-// peerSpec is a BGPPeer's spec as values; Nodes of the peer is empty in it.
+// peerSpec is a BGPPeer's spec as values; Nodes, Password and BFD of the peer are empty in it.
 type peerSpec struct {
-	peer  config.Peer
-	nodes nodeSelection
+	peer    config.Peer
+	nodes   nodeSelection
+	secret  string // name; "" = none
+	profile string // likewise
+
+	kept config.Password // when the spec was in force last; only a good version has it
 }
 
 func (w *world) parsePeers(objs []*v1beta1.BGPPeer) []*config.Peer {
 	for _, o := range objs {
 		w.see(KindPeer, o, o.Status.Conditions)
 	}
+	w.profiledBy = make(map[string]string)
 	for _, d := range update(&w.memory.peers, objs, parsePeer) {
-		spec := settle(w, config.Ref{Kind: KindPeer, Name: d.name}, d, w.conflicting)
+		ref := config.Ref{Kind: KindPeer, Name: d.name}
+		spec := settle(w, ref, d, w.peerFits)
 		if spec == nil {
 			continue
 		}
 		p := spec.peer
 		p.Nodes = w.selectNodes(&spec.nodes)
+		p.Password, _ = w.password(spec)
+		if spec.secret != "" {
+			good := *spec
+			good.kept = p.Password
+			d.good = &good
+		}
+		var problems []config.Problem
+		p.BFD, problems = w.profile(spec.profile)
+		w.report(ref, problems, false)
+		w.profiledBy[p.Name] = spec.profile
 		w.peers = append(w.peers, reuse(d, &p, equalPeers))
 	}
+	w.judgeProfiles()
+	return w.peersByName()
+}
+
+// peersByName returns the peers in force, sorted.
+func (w *world) peersByName() []*config.Peer {
 	return slices.SortedFunc(slices.Values(w.peers), func(a, b *config.Peer) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// conflicting finds an older peer in force with the same address and port on one of the same nodes: a router takes one of two such sessions.
+// peerFits says what keeps a version out: a password that is not there, or an older peer.
+func (w *world) peerFits(spec *peerSpec) *config.Problem {
+	if _, p := w.password(spec); p != nil {
+		return p
+	}
+	return w.conflicting(spec)
+}
+
+// conflicting finds an older peer in force that leads to the same router from one of the same nodes: a router takes one such session from
+// each source address.
 func (w *world) conflicting(spec *peerSpec) *config.Problem {
 	mine := w.selectNodes(&spec.nodes)
 	for _, other := range w.peers {
-		if other.Address != spec.peer.Address || other.Port != spec.peer.Port {
+		where := ""
+		if sameRouter(&spec.peer, other) {
+			where = w.common(mine, other.Nodes)
+		}
+		if where == "" {
 			continue
 		}
-		where := ""
-		switch {
-		case mine.IsAll() && other.Nodes.IsAll():
-			where = "all nodes"
-		default:
-			for _, n := range w.nodes {
-				if mine.Has(n.Name) && other.Nodes.Has(n.Name) {
-					where = "node " + n.Name
-					break
-				}
-			}
+		field, router := "spec.peerAddress", "with "+netip.AddrPortFrom(spec.peer.Address, spec.peer.Port).String()
+		if spec.peer.Interface != "" {
+			field, router = "spec.interface", "over interface "+spec.peer.Interface
 		}
-		if where != "" {
-			return &config.Problem{
-				Field: "spec.peerAddress", Reason: ConflictingPeer,
-				Message: fmt.Sprintf("the older BGPPeer %s has a session with %s on %s already; choose other nodes or remove one of the two",
-					other.Name, netip.AddrPortFrom(spec.peer.Address, spec.peer.Port), where),
-			}
+		return &config.Problem{
+			Field: field, Reason: ConflictingPeer,
+			Message: fmt.Sprintf("the older BGPPeer %s has a session %s on %s already; choose other nodes or remove one of the two", other.Name, router, where),
 		}
 	}
 	return nil
 }
 
+// sameRouter reports whether two sessions would be one to the router: no source address that is given keeps them apart.
+func sameRouter(a, b *config.Peer) bool {
+	apart := a.Source.IsValid() && b.Source.IsValid() && a.Source != b.Source
+	return a.Address == b.Address && a.Port == b.Port && a.Interface == b.Interface && a.VRF == b.VRF && !apart
+}
+
 func parsePeer(o *v1beta1.BGPPeer) (peerSpec, []config.Problem) {
-	p := peerParser{}
+	p := specParser{}
 	s := &o.Spec
-	spec := peerSpec{peer: config.Peer{
-		Name: o.Name, MyASN: p.asn("spec.myASN", s.MyASN), PeerASN: p.asn("spec.peerASN", s.PeerASN),
-		Address: p.address("spec.peerAddress", s.PeerAddress), Port: p.port(s.PeerPort),
-		RouterID: p.routerID(s.RouterID), ConnectTime: p.connect(s.ConnectTime), EBGPMultiHop: s.EBGPMultiHop,
+	spec := peerSpec{profile: s.BFDProfile, peer: config.Peer{
+		Name: o.Name, MyASN: p.asn("spec.myASN", s.MyASN), Interface: s.Interface, Port: p.port(s.PeerPort), VRF: s.VRF,
+		RouterID: p.routerID(s.RouterID), ConnectTime: p.connect(s.ConnectTime), EBGPMultiHop: s.EBGPMultiHop, TTLSecurity: s.TTLSecurity,
+		Restart: p.restart(s.GracefulRestart),
 	}}
+	if s.PasswordSecret != nil {
+		if spec.secret = s.PasswordSecret.Name; spec.secret == "" {
+			p.fail("spec.passwordSecret.name", InvalidSecret, "the name of a Secret is needed")
+		}
+	}
+	p.target(s, &spec.peer)
+	p.asns(s, &spec.peer)
 	spec.peer.Source = p.source(s.SourceAddress, spec.peer.Address)
 	spec.peer.Families = p.families(s.Families, spec.peer.Address)
 	spec.peer.HoldTime, spec.peer.KeepaliveTime = p.hold(s.HoldTime, s.KeepaliveTime)
-	if s.EBGPMultiHop && s.MyASN == s.PeerASN {
-		p.fail("spec.ebgpMultiHop", InvalidMultiHop, "is for external peers: with myASN equal to peerASN the session is internal, which may cross routers anyway")
-	}
+	p.hops(s, &spec.peer)
 	var problems []config.Problem
 	spec.nodes.selectors, problems = parseSelectors("spec.nodeSelectors", s.NodeSelectors)
 	return spec, append(p.problems, problems...)
 }
 
-// peerParser collects what is wrong with one peer.
-type peerParser struct{ problems []config.Problem }
+// specParser collects what is wrong with one object.
+type specParser struct{ problems []config.Problem }
 
-func (p *peerParser) fail(field, reason, format string, args ...any) {
+func (p *specParser) fail(field, reason, format string, args ...any) {
 	p.problems = append(p.problems, config.Problem{Field: field, Reason: reason, Message: fmt.Sprintf(format, args...)})
 }
 
-func (p *peerParser) asn(field string, n int64) uint32 {
+// target reads who the router is: an address, or what is at the other end of an interface.
+func (p *specParser) target(s *v1beta1.BGPPeerSpec, peer *config.Peer) {
+	switch {
+	case s.Interface != "" && s.PeerAddress != "":
+		p.fail("spec.interface", InvalidInterface, "give either peerAddress or interface")
+	case s.Interface != "":
+		if !deviceName(s.Interface) {
+			p.fail("spec.interface", InvalidInterface, "%q is not the name of a network interface", s.Interface)
+		}
+		if s.SourceAddress != "" {
+			p.fail("spec.sourceAddress", InvalidAddress, "is for peerAddress: the session over an interface is opened from its link-local address")
+		}
+	default:
+		peer.Address = p.address("spec.peerAddress", s.PeerAddress)
+	}
+	if s.VRF != "" && !deviceName(s.VRF) {
+		p.fail("spec.vrf", InvalidInterface, "%q is not the name of a network device", s.VRF)
+	}
+}
+
+// deviceName reports whether the kernel would take this as the name of a network device.
+func deviceName(s string) bool {
+	return len(s) < 16 && s != "." && s != ".." && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '/' || r == ':' || r > '~' })
+}
+
+// asns reads the router's AS number and the one that it sees of us.
+func (p *specParser) asns(s *v1beta1.BGPPeerSpec, peer *config.Peer) {
+	switch {
+	case s.PeerASN != 0 && s.DynamicASN != "":
+		p.fail("spec.dynamicASN", InvalidASN, "give either peerASN or dynamicASN")
+	case s.DynamicASN == "":
+		peer.PeerASN = p.asn("spec.peerASN", s.PeerASN)
+	case s.DynamicASN == v1beta1.ASNInternal:
+		peer.PeerASN = peer.MyASN
+	case s.DynamicASN != v1beta1.ASNExternal:
+		p.fail("spec.dynamicASN", InvalidASN, "%q is neither internal nor external", s.DynamicASN)
+	}
+	if s.LocalASN == 0 {
+		return
+	}
+	peer.LocalASN = p.asn("spec.localASN", s.LocalASN)
+	switch peer.LocalASN {
+	case peer.MyASN:
+		p.fail("spec.localASN", InvalidASN, "must differ from myASN, which the router sees otherwise")
+	case peer.PeerASN:
+		p.fail("spec.localASN", InvalidASN, "is for external peers; for an internal session give that AS as myASN")
+	default:
+		if peer.PeerASN == peer.MyASN {
+			p.fail("spec.localASN", InvalidASN, "is for external peers, and this session is internal")
+		}
+	}
+}
+
+// hops checks what is said of how far away the router is.
+func (p *specParser) hops(s *v1beta1.BGPPeerSpec, peer *config.Peer) {
+	if !s.EBGPMultiHop {
+		return
+	}
+	if internal(peer) {
+		p.fail("spec.ebgpMultiHop", InvalidMultiHop, "is for external peers: with myASN equal to peerASN the session is internal, which may cross routers anyway")
+	}
+	if s.Interface != "" {
+		p.fail("spec.ebgpMultiHop", InvalidMultiHop, "is for peerAddress: what is at the other end of an interface is one hop away")
+	}
+	if s.TTLSecurity {
+		p.fail("spec.ttlSecurity", InvalidMultiHop, "excludes ebgpMultiHop: it refuses what comes from further away than a connected subnet")
+	}
+}
+
+// restart reads what the router should do while we are away.
+func (p *specParser) restart(g *v1beta1.GracefulRestart) config.GracefulRestart {
+	out := config.GracefulRestart{Enabled: true, RestartTime: defaultRestart}
+	if g == nil {
+		return out
+	}
+	out.Enabled = g.Enabled == nil || *g.Enabled
+	if d := g.RestartTime; d != nil {
+		if out.RestartTime = d.Duration; d.Duration < time.Second || d.Duration > maxRestart || d.Duration%time.Second != 0 {
+			p.fail("spec.gracefulRestart.restartTime", InvalidTimer, "%s is not from 1s to 4095s in whole seconds", d.Duration)
+		}
+	}
+	if d := g.LongLivedStaleTime; d != nil {
+		if out.LongLived = d.Duration; d.Duration < 0 || d.Duration > maxLongLived || d.Duration%time.Second != 0 {
+			p.fail("spec.gracefulRestart.longLivedStaleTime", InvalidTimer, "%s is not from 0 to 16777215s in whole seconds", d.Duration)
+		}
+	}
+	switch {
+	case out.Enabled:
+	case out.LongLived != 0:
+		p.fail("spec.gracefulRestart.longLivedStaleTime", InvalidTimer, "has no effect without graceful restart; set enabled to true, or leave it out")
+	default:
+		out = config.GracefulRestart{}
+	}
+	return out
+}
+
+func (p *specParser) asn(field string, n int64) uint32 {
 	if n < 1 || n > 1<<32-1 {
 		p.fail(field, InvalidASN, "%d is not an AS number; give 1 to 4294967295", n)
 		return 0
@@ -110,7 +244,7 @@ func (p *peerParser) asn(field string, n int64) uint32 {
 	return uint32(n)
 }
 
-func (p *peerParser) port(n *int32) uint16 {
+func (p *specParser) port(n *int32) uint16 {
 	if n == nil {
 		return defaultPort
 	}
@@ -121,7 +255,7 @@ func (p *peerParser) port(n *int32) uint16 {
 	return uint16(*n)
 }
 
-func (p *peerParser) address(field, s string) netip.Addr {
+func (p *specParser) address(field, s string) netip.Addr {
 	a, err := parseAddr(s)
 	switch {
 	case err != nil:
@@ -135,7 +269,7 @@ func (p *peerParser) address(field, s string) netip.Addr {
 	return a
 }
 
-func (p *peerParser) source(s string, peer netip.Addr) netip.Addr {
+func (p *specParser) source(s string, peer netip.Addr) netip.Addr {
 	if s == "" {
 		return netip.Addr{}
 	}
@@ -149,7 +283,7 @@ func (p *peerParser) source(s string, peer netip.Addr) netip.Addr {
 	return a
 }
 
-func (p *peerParser) routerID(s string) netip.Addr {
+func (p *specParser) routerID(s string) netip.Addr {
 	if s == "" {
 		return netip.Addr{}
 	}
@@ -161,9 +295,12 @@ func (p *peerParser) routerID(s string) netip.Addr {
 	return a
 }
 
-func (p *peerParser) families(in []v1beta1.IPFamily, peer netip.Addr) []config.Family {
-	if len(in) == 0 && peer.IsValid() {
+func (p *specParser) families(in []v1beta1.IPFamily, peer netip.Addr) []config.Family {
+	switch {
+	case len(in) == 0 && peer.IsValid():
 		return []config.Family{config.FamilyOf(peer)}
+	case len(in) == 0: // over an interface
+		return []config.Family{config.IPv6}
 	}
 	var out []config.Family
 	for i, f := range in {
@@ -180,7 +317,7 @@ func (p *peerParser) families(in []v1beta1.IPFamily, peer netip.Addr) []config.F
 	return slices.Compact(out)
 }
 
-func (p *peerParser) connect(d *metav1.Duration) time.Duration {
+func (p *specParser) connect(d *metav1.Duration) time.Duration {
 	if d == nil {
 		return defaultConnect
 	}
@@ -191,7 +328,7 @@ func (p *peerParser) connect(d *metav1.Duration) time.Duration {
 }
 
 // hold returns the hold time and the keepalive time: what is not given follows from the other.
-func (p *peerParser) hold(hold, keepalive *metav1.Duration) (h, k time.Duration) {
+func (p *specParser) hold(hold, keepalive *metav1.Duration) (h, k time.Duration) {
 	switch {
 	case hold == nil && keepalive == nil:
 		return defaultHold, defaultHold / holdPerKeepalive
@@ -208,7 +345,7 @@ func (p *peerParser) hold(hold, keepalive *metav1.Duration) (h, k time.Duration)
 	return h, k
 }
 
-func (p *peerParser) checkHold(h, k time.Duration, holdGiven, keepaliveGiven bool) {
+func (p *specParser) checkHold(h, k time.Duration, holdGiven, keepaliveGiven bool) {
 	holdField, keepaliveField := "spec.holdTime", "spec.keepaliveTime"
 	if !holdGiven {
 		holdField = keepaliveField
@@ -231,7 +368,13 @@ func (p *peerParser) checkHold(h, k time.Duration, holdGiven, keepaliveGiven boo
 }
 
 func equalPeers(a, b *config.Peer) bool {
-	return a.Name == b.Name && a.MyASN == b.MyASN && a.PeerASN == b.PeerASN && a.Address == b.Address && a.Port == b.Port &&
-		a.Source == b.Source && slices.Equal(a.Families, b.Families) && a.HoldTime == b.HoldTime && a.KeepaliveTime == b.KeepaliveTime &&
-		a.ConnectTime == b.ConnectTime && a.RouterID == b.RouterID && a.EBGPMultiHop == b.EBGPMultiHop && a.Nodes.Equal(b.Nodes)
+	return a.Name == b.Name && a.MyASN == b.MyASN && a.PeerASN == b.PeerASN && a.LocalASN == b.LocalASN && a.Address == b.Address &&
+		a.Interface == b.Interface && a.Port == b.Port && a.Source == b.Source && slices.Equal(a.Families, b.Families) &&
+		a.HoldTime == b.HoldTime && a.KeepaliveTime == b.KeepaliveTime && a.ConnectTime == b.ConnectTime && a.RouterID == b.RouterID &&
+		a.EBGPMultiHop == b.EBGPMultiHop && a.TTLSecurity == b.TTLSecurity && a.VRF == b.VRF && a.Password == b.Password &&
+		a.Restart == b.Restart && equalProfiles(a.BFD, b.BFD) && a.Nodes.Equal(b.Nodes)
+}
+
+func equalProfiles(a, b *config.BFDProfile) bool {
+	return a == b || a != nil && b != nil && *a == *b
 }

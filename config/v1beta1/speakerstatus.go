@@ -196,6 +196,16 @@ type SpeakerBGPSession struct {
 	// +optional
 	Advertised SpeakerAdvertised `json:"advertised,omitempty"`
 
+	// State of the path to the router as BFD sees it (RFC 5880): AdminDown, Down, Init or Up; absent where it is not watched.
+	//
+	// +optional
+	BFD string `json:"bfd,omitempty"`
+
+	// How long the router keeps our routes while the speaker restarts; absent when it does not.
+	//
+	// +optional
+	GracefulRestart *metav1.Duration `json:"gracefulRestart,omitempty"`
+
 	// Why the session is down, or went down last.
 	//
 	// +optional

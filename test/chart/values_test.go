@@ -168,20 +168,21 @@ func TestMisspelt(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	tests := map[string]struct{ values, want string }{
-		"port as text":            {`{gossip: {port: "7947"}}`, "/gossip/port"},
-		"port out of range":       {`{gossip: {port: 70000}}`, "/gossip/port"},
-		"negative replicas":       {`{controller: {replicas: -1}}`, "/controller/replicas"},
-		"unknown level":           {`{speaker: {logLevel: loud}}`, "/speaker/logLevel"},
-		"truth as text":           {`{speaker: {ignoreExcludeLB: "yes"}}`, "/speaker/ignoreExcludeLB"},
-		"digest without a hash":   {`{image: {digest: latest}}`, "/image/digest"},
-		"resources misspelt":      {`{speaker: {resources: {request: {cpu: 1}}}}`, "/speaker/resources"},
-		"not a quantity":          {`{speaker: {resources: {requests: {cpu: many}}}}`, "/speaker/resources/requests/cpu"},
-		"toleration misspelt":     {`{speaker: {tolerations: [{keys: a}]}}`, "/speaker/tolerations/0"},
-		"pool without a name":     {`{config: {ipAddressPools: [{spec: {addresses: [192.0.2.0/24]}}]}}`, "missing property 'name'"},
-		"pool without addresses":  {`{config: {ipAddressPools: [{name: a, spec: {}}]}}`, "missing property 'addresses'"},
-		"pool with a bad name":    {`{config: {ipAddressPools: [{name: A_b, spec: {addresses: [192.0.2.0/24]}}]}}`, "/config/ipAddressPools/0/name"},
-		"field of another kind":   {`{config: {l2Advertisements: [{name: a, spec: {peers: [b]}}]}}`, "additional properties 'peers' not allowed"},
-		"peer without an address": {`{config: {bgpPeers: [{name: a, spec: {myASN: 1, peerASN: 2}}]}}`, "missing property 'peerAddress'"},
+		"port as text":           {`{gossip: {port: "7947"}}`, "/gossip/port"},
+		"port out of range":      {`{gossip: {port: 70000}}`, "/gossip/port"},
+		"negative replicas":      {`{controller: {replicas: -1}}`, "/controller/replicas"},
+		"unknown level":          {`{speaker: {logLevel: loud}}`, "/speaker/logLevel"},
+		"truth as text":          {`{speaker: {ignoreExcludeLB: "yes"}}`, "/speaker/ignoreExcludeLB"},
+		"digest without a hash":  {`{image: {digest: latest}}`, "/image/digest"},
+		"resources misspelt":     {`{speaker: {resources: {request: {cpu: 1}}}}`, "/speaker/resources"},
+		"not a quantity":         {`{speaker: {resources: {requests: {cpu: many}}}}`, "/speaker/resources/requests/cpu"},
+		"toleration misspelt":    {`{speaker: {tolerations: [{keys: a}]}}`, "/speaker/tolerations/0"},
+		"pool without a name":    {`{config: {ipAddressPools: [{spec: {addresses: [192.0.2.0/24]}}]}}`, "missing property 'name'"},
+		"pool without addresses": {`{config: {ipAddressPools: [{name: a, spec: {}}]}}`, "missing property 'addresses'"},
+		"pool with a bad name":   {`{config: {ipAddressPools: [{name: A_b, spec: {addresses: [192.0.2.0/24]}}]}}`, "/config/ipAddressPools/0/name"},
+		"field of another kind":  {`{config: {l2Advertisements: [{name: a, spec: {peers: [b]}}]}}`, "additional properties 'peers' not allowed"},
+		"peer without our AS":    {`{config: {bgpPeers: [{name: a, spec: {peerASN: 2, peerAddress: 192.0.2.1}}]}}`, "missing property 'myASN'"},
+		"password in clear text": {`{config: {bgpPeers: [{name: a, spec: {myASN: 1, peerASN: 2, peerAddress: 192.0.2.1, password: x}}]}}`, "additional properties 'password' not allowed"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -204,6 +205,7 @@ func TestConfigSpecs(t *testing.T) {
 	}
 	kinds := map[string]string{
 		"ipAddressPools": "ipaddresspools", "ipReservations": "ipreservations", "l2Advertisements": "l2advertisements", "bgpPeers": "bgppeers", "bgpAdvertisements": "bgpadvertisements",
+		"bfdProfiles": "bfdprofiles", "communities": "communities",
 	}
 	for value, plural := range kinds {
 		def := readYAML(t, filepath.Join("..", "..", "config", "crd", "heraldlb.io_"+plural+".yaml"))
