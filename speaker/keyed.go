@@ -158,6 +158,13 @@ func (k *Keyed) Publish(self decide.Member) {
 	}
 }
 
+// Resync asks the other speakers for all they know.
+func (k *Keyed) Resync() {
+	if m := k.current(); m != nil {
+		m.Resync()
+	}
+}
+
 // SetSeeds replaces the addresses where speakers should run.
 func (k *Keyed) SetSeeds(seeds []netip.AddrPort) {
 	k.mu.Lock()

@@ -3,6 +3,8 @@ package speaker
 import (
 	"context"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +25,7 @@ type Report struct {
 	Known      int // speakers known to gossip, this one included; 0 while gossip does not run
 	Alive      int
 	L2         []config.L2Holding
+	Conflicts  []config.L2Conflict
 	Sessions   []config.Session
 	Troubles   []Trouble // sorted by Reason; empty when all is well
 }
@@ -39,7 +42,8 @@ const gossipDown = "GossipDown"
 func (s *Speaker) report(facts decide.Facts, view *member.View) Report {
 	r := Report{
 		Interfaces: s.opt.Links.Interfaces(),
-		L2:         s.opt.L2.Actual(),
+		L2:         s.holdings(),
+		Conflicts:  s.conflicts(),
 		Sessions:   s.opt.BGP.Sessions(),
 	}
 	switch {
@@ -57,7 +61,41 @@ func (s *Speaker) report(facts decide.Facts, view *member.View) Report {
 	if !facts.Config.Synced {
 		r.Troubles = append(r.Troubles, Trouble{Reason: "NotSynced", Message: "the API server has not yet told what to announce"})
 	}
+	if since := s.opt.Source.Stale(); !since.IsZero() {
+		r.Troubles = append(r.Troubles, Trouble{
+			Reason:  "ViewStale",
+			Message: "the API server has not answered since this speaker started; what it announces is as of " + since.UTC().Format(time.RFC3339),
+		})
+	}
+	slices.SortStableFunc(r.Troubles, func(a, b Trouble) int { return strings.Compare(a.Reason, b.Reason) })
 	return r
+}
+
+// holdings returns what is answered for, without what this node answers in another's name: that is the other's to report.
+func (s *Speaker) holdings() []config.L2Holding {
+	others := map[netip.Addr]bool{}
+	for _, a := range s.announced {
+		if a.For != "" {
+			others[a.Addr] = true
+		}
+	}
+	actual := s.opt.L2.Actual()
+	if len(others) == 0 {
+		return actual
+	}
+	return slices.DeleteFunc(slices.Clone(actual), func(h config.L2Holding) bool { return others[h.Address] })
+}
+
+// conflicts returns whom else was heard to use addresses of Services. Other speakers are not among them: two that answer for one address
+// settle that among themselves.
+func (s *Speaker) conflicts() []config.L2Conflict {
+	var out []config.L2Conflict
+	for _, c := range s.opt.L2.Conflicts() {
+		if !s.wire.speaks(c.MAC) {
+			out = append(out, config.L2Conflict{Address: c.Addr, Interface: c.Interface, MAC: c.MAC, Since: c.First})
+		}
+	}
+	return out
 }
 
 // Bounds on how often a SpeakerStatus is written: the first change after a pause is written at once.
@@ -162,8 +200,13 @@ func (r Report) status(version string, started time.Time, ready metav1.Condition
 		}
 		out.Interfaces = append(out.Interfaces, item)
 	}
-	if len(r.L2) > 0 {
+	if len(r.L2)+len(r.Conflicts) > 0 {
 		out.L2 = &v1beta1.SpeakerL2{}
+	}
+	for _, c := range r.Conflicts {
+		out.L2.Conflicts = append(out.L2.Conflicts, v1beta1.SpeakerL2Conflict{
+			Address: c.Address.String(), Interface: c.Interface, MAC: c.MAC, Since: metav1.NewMicroTime(c.Since),
+		})
 	}
 	for _, h := range r.L2 {
 		out.L2.Addresses = append(out.L2.Addresses, v1beta1.SpeakerL2Address{

@@ -43,8 +43,23 @@ const (
 
 // rival is a speaker that was heard on the wire to answer for an address.
 type rival struct {
-	node string
-	last time.Time
+	node    string
+	last    time.Time
+	insists bool // it went on though it must have heard that this node answers, too
+}
+
+const (
+	// hearing is how long after an announcement of ours a rival may still speak that has not heard it.
+	hearing = 500 * time.Millisecond
+	// insisterMemory takes the place of rivalMemory for one that insists: it will again.
+	insisterMemory = time.Minute
+)
+
+func (r rival) memory() time.Duration {
+	if r.insists {
+		return insisterMemory
+	}
+	return rivalMemory
 }
 
 // wire remembers who was heard on the wire to claim addresses. A conflict is known only while the address is answered for; without memory a
@@ -68,27 +83,43 @@ func (w *wire) learn(node string, links []config.Interface) {
 	}
 }
 
-// hear takes in what was heard, and returns the speakers to give way to by address, and after what time the first of them is forgotten (0:
-// there is none). A foreign device that claims an address is no speaker, and not given way to.
-func (w *wire) hear(now time.Time, self string, conflicts []l2.Conflict) (heard map[netip.Addr]string, again time.Duration) {
+// hear takes in what was heard, and returns the speakers to give way to by address, those of the addresses for which they insist, and after
+// what time the first of them is forgotten (0: there is none). A foreign device that claims an address is no speaker, and not given way to.
+func (w *wire) hear(now time.Time, self string, conflicts []l2.Conflict) (heard map[netip.Addr]string, insists map[netip.Addr]bool, again time.Duration) {
 	for _, c := range conflicts {
-		if node, ok := w.macs[c.MAC]; ok && node != self && c.Last.After(w.rivals[c.Addr].last) {
-			w.rivals[c.Addr] = rival{node, c.Last}
+		was := w.rivals[c.Addr]
+		node, ok := w.macs[c.MAC]
+		if !ok || node == self || !c.Last.After(was.last) {
+			continue
+		}
+		defended, spoke := w.defended[c.Addr]
+		w.rivals[c.Addr] = rival{
+			node: node, last: c.Last,
+			insists: was.insists && was.node == node || spoke && c.Last.Sub(defended) > hearing,
 		}
 	}
-	heard = make(map[netip.Addr]string, len(w.rivals))
+	heard, insists = make(map[netip.Addr]string, len(w.rivals)), map[netip.Addr]bool{}
 	for a, r := range w.rivals {
-		left := r.last.Add(rivalMemory).Sub(now)
+		left := r.last.Add(r.memory()).Sub(now)
 		if left <= 0 {
 			delete(w.rivals, a)
 			continue
 		}
 		heard[a] = r.node
+		if r.insists {
+			insists[a] = true
+		}
 		if again == 0 || left < again {
 			again = left
 		}
 	}
-	return heard, again
+	return heard, insists, again
+}
+
+// speaks reports whether a hardware address is that of a speaker.
+func (w *wire) speaks(mac string) bool {
+	_, ok := w.macs[mac]
+	return ok
 }
 
 // defend returns the addresses that somebody else has claimed since they were last defended, and that it is time to announce again.

@@ -21,6 +21,7 @@ func (s *Speaker) Retire(ctx context.Context) {
 		self.State = decide.Draining
 		s.opt.Gossip.Publish(self)
 	}
+	s.announced = slices.DeleteFunc(slices.Clone(s.announced), func(a decide.L2Address) bool { return a.For != "" })
 	for {
 		s.announced = slices.DeleteFunc(slices.Clone(s.announced), s.taken)
 		s.opt.L2.Set(s.announced, s.opt.Links.Interfaces())
@@ -40,6 +41,27 @@ func (s *Speaker) Retire(ctx context.Context) {
 	s.announced, s.claims = nil, nil
 	s.opt.L2.Set(nil, s.opt.Links.Interfaces())
 	s.opt.Reporter.Report(Report{Troubles: []Trouble{{Reason: "Stopped", Message: "the speaker of this node was stopped"}}})
+}
+
+// pauseMost is how long a speaker that restarts goes on answering after it has said so: until another stands in for it.
+const pauseMost = 300 * time.Millisecond
+
+// Pause says that this speaker is about to be back, so that its claims stand and another answers in its name meanwhile, and goes on
+// answering until that one does. It is called after Run has returned, instead of Retire, and ends early with ctx.
+func (s *Speaker) Pause(ctx context.Context) {
+	if !s.published {
+		return // an earlier run's word stands
+	}
+	self := s.self()
+	self.State = decide.Restarting
+	s.opt.Gossip.Publish(self)
+	if s.alone() {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(pauseMost):
+	}
 }
 
 // taken reports whether another live speaker claims the address.

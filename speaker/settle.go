@@ -16,13 +16,18 @@ type settle struct {
 }
 
 // check reports whether the speaker may take addresses; if not, after what time to ask again at the latest (0: only when something changes).
-// alive and seeds count speakers, this one included: those that gossip sees, and those that the cluster says run.
-func (s *settle) check(now time.Time, synced, gossiping bool, alive, seeds int) (settled bool, again time.Duration) {
+// alive and seeds count speakers, this one included: those that gossip sees, and those that the cluster says run. One that has returned was
+// told all there is to know.
+func (s *settle) check(now time.Time, synced, gossiping, returned bool, alive, seeds int) (settled bool, again time.Duration) {
 	if s.done {
 		return true, 0
 	}
 	if !synced || !gossiping {
 		return false, 0
+	}
+	if returned {
+		s.done = true
+		return true, 0
 	}
 	if s.ready.IsZero() {
 		s.ready = now

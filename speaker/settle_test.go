@@ -10,6 +10,7 @@ func TestSettle(t *testing.T) {
 	type ask struct {
 		at           time.Duration
 		synced, up   bool
+		back         bool
 		alive, seeds int
 		settled      bool
 		again        time.Duration
@@ -27,6 +28,10 @@ func TestSettle(t *testing.T) {
 			{at: 2 * time.Second, synced: true, up: true, alive: 2, seeds: 3, again: time.Second},
 			{at: 3 * time.Second, synced: true, up: true, alive: 2, seeds: 3, settled: true},
 		},
+		"need not listen when it has returned": {
+			{at: 0, synced: false, up: true, back: true, alive: 3, seeds: 3},
+			{at: time.Second, synced: true, up: true, back: true, alive: 3, seeds: 3, settled: true},
+		},
 		"stays settled, whatever goes": {
 			{at: 0, synced: true, up: true, alive: 1, seeds: 1, again: time.Second},
 			{at: time.Second, synced: true, up: true, alive: 1, seeds: 1, settled: true},
@@ -36,7 +41,7 @@ func TestSettle(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var s settle
 			for i, a := range asks {
-				settled, again := s.check(t0.Add(a.at), a.synced, a.up, a.alive, a.seeds)
+				settled, again := s.check(t0.Add(a.at), a.synced, a.up, a.back, a.alive, a.seeds)
 				if settled != a.settled || again != a.again {
 					t.Fatalf("ask %d: got %v, %v; want %v, %v", i, settled, again, a.settled, a.again)
 				}

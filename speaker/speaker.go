@@ -26,6 +26,7 @@ type Source interface {
 	Snapshot() *config.Snapshot
 	Changed() <-chan struct{}
 	Seeds() []netip.Addr // addresses where speakers run, as far as known
+	Stale() time.Time    // of when Snapshot is, if it comes from the disk and the API server has not answered yet; zero when it has
 }
 
 // Links tells which interfaces the node has.
@@ -40,6 +41,7 @@ type Gossip interface {
 	Changed() <-chan struct{}
 	Publish(decide.Member)
 	SetSeeds([]netip.AddrPort)
+	Resync() // asks the others for all they know; View.Heard tells when one has answered
 }
 
 // Layer2 answers for addresses by ARP and NDP.
@@ -63,18 +65,26 @@ type Reporter interface {
 	Report(Report)
 }
 
-// Options of a Speaker. All fields are required but IgnoreExcludeLB.
+// Keeper keeps the own claims where they outlive the process.
+type Keeper interface {
+	Claims() map[netip.Addr]decide.Claim // as kept before this process began; nil without any
+	Keep(map[netip.Addr]decide.Claim)    // never blocks; the map is not changed afterwards
+}
+
+// Options of a Speaker. All fields are required but the two switches and Keeper.
 type Options struct {
 	Node            string
 	Started         time.Time
 	GossipPort      uint16
 	IgnoreExcludeLB bool
+	DrainOnCordon   bool
 	Source          Source
 	Links           Links
 	Gossip          Gossip
 	L2              Layer2
 	BGP             Router
 	Reporter        Reporter
+	Keeper          Keeper // nil: nothing is kept
 	Log             *slog.Logger
 }
 
@@ -82,16 +92,22 @@ type Options struct {
 type Speaker struct {
 	opt       Options
 	settle    settle
+	comeback  comeback
+	resume    resume
+	pulse     pulse
+	wire      wire
+	able      able
 	claims    map[netip.Addr]decide.Claim // own claims, as decided last
 	announced []decide.L2Address          // as handed out last
 	last      decide.Member               // as published last
 	published bool
-	comeback  comeback
-	wire      wire
+	counts    tally
 }
 
 // New returns a Speaker that does nothing until Run.
-func New(opt Options) *Speaker { return &Speaker{opt: opt, wire: newWire()} }
+func New(opt Options) *Speaker {
+	return &Speaker{opt: opt, wire: newWire(), able: able{}, counts: newTally()}
+}
 
 // minInterval bounds how often the facts are weighed anew while they keep changing; the first change after a pause is acted on at once.
 const minInterval = 2 * time.Millisecond
@@ -126,6 +142,8 @@ func (s *Speaker) forward(ctx context.Context, out chan<- struct{}) {
 }
 
 func (s *Speaker) loop(ctx context.Context, changed <-chan struct{}) {
+	beat := time.NewTicker(beatEvery)
+	defer beat.Stop()
 	for {
 		var again <-chan time.Time
 		if wait := s.step(time.Now()); wait > 0 {
@@ -136,44 +154,80 @@ func (s *Speaker) loop(ctx context.Context, changed <-chan struct{}) {
 			return
 		case <-time.After(minInterval):
 		}
+		if !s.idle(ctx, beat.C, changed, again) {
+			return
+		}
+	}
+}
+
+// idle waits until there is something to do, and reports false when ctx ended instead.
+func (s *Speaker) idle(ctx context.Context, beat <-chan time.Time, changed <-chan struct{}, again <-chan time.Time) bool {
+	for {
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-changed:
+			return true
 		case <-again:
+			return true
+		case <-beat:
+			if s.pulse.beat(time.Now()) {
+				return true
+			}
 		}
 	}
 }
 
 // step gathers the facts, decides and hands out the result. It returns after what time to look again though nothing changed; 0 = never.
 func (s *Speaker) step(now time.Time) time.Duration {
-	view := s.opt.Gossip.View()
-	facts, again := s.gather(now, view)
+	view, snap := s.opt.Gossip.View(), s.snapshot()
 	seeds := s.seed()
-	settled, wait := s.settle.check(now, facts.Config.Synced, view != nil, len(facts.Members), seeds)
-	hold := s.comeback.check(now, s.opt.Links.Interfaces(), len(facts.Members) == 1 && facts.Expected > 1)
-	again = sooner(again, sooner(wait, hold))
-	if facts.Config.Synced { // until then absence means nothing: leave everything as it is
-		desired := decide.Decide(facts)
-		if !settled || hold > 0 {
-			s.restrain(&desired)
+	if held, wait := s.thaw(now, view); held {
+		return wait
+	}
+	back, again := s.resume.check(now, view, s.opt.Keeper, seeds, snap.Synced)
+	if back != nil {
+		s.claims = back
+	}
+	members := 1 + others(view, s.opt.Node)
+	settled, wait := s.settle.check(now, snap.Synced, view != nil, s.resume.returned, members, seeds)
+	hold := s.comeback.check(now, s.opt.Links.Interfaces(), members == 1 && view != nil && view.Known > 1)
+	facts, lapse := s.gather(now, view, snap)
+	again = sooner(sooner(again, lapse), sooner(wait, hold))
+	if snap.Synced { // until then absence means nothing: leave everything as it is
+		again = sooner(again, s.act(facts, !settled || hold > 0))
+		if settled {
+			again = sooner(again, s.resume.look(now, s.announced, s.opt.L2.Actual()))
 		}
-		s.answer(desired)
-		s.opt.BGP.Set(bgp.Desired{
-			Peers:      desired.Peers,
-			Routes:     desired.Routes,
-			Addresses:  s.addresses(facts.Config),
-			Interfaces: s.opt.Links.Interfaces(),
-		})
 	}
 	s.publish()
-	for _, a := range s.wire.defend(now, s.opt.L2.Conflicts()) {
-		s.opt.L2.Announce(a)
-	}
-	if facts.Config.Synced || s.node(facts.Config) != nil { // a report belongs to a Node, which must be known first
+	s.defend(now)
+	if snap.Synced || s.node(snap) != nil { // a report belongs to a Node, which must be known first
 		s.opt.Reporter.Report(s.report(facts, view))
 	}
 	return again
+}
+
+// act decides and hands out the result. With restrained, no address is taken that this node does not have.
+func (s *Speaker) act(facts decide.Facts, restrained bool) time.Duration {
+	desired := decide.Decide(facts)
+	if restrained {
+		s.restrain(&desired)
+	}
+	if s.resume.done {
+		s.answer(desired)
+	}
+	s.opt.BGP.Set(bgp.Desired{
+		Peers:      desired.Peers,
+		Routes:     desired.Routes,
+		Draining:   desired.Draining,
+		Addresses:  s.addresses(facts.Config),
+		Interfaces: s.opt.Links.Interfaces(),
+	})
+	if desired.Again.IsZero() {
+		return 0
+	}
+	return max(desired.Again.Sub(facts.Now), minInterval)
 }
 
 // sooner returns the smaller of two waits, of which 0 means for ever.
@@ -197,17 +251,37 @@ func (s *Speaker) restrain(d *decide.Desired) {
 	})
 }
 
+// snapshot returns what the cluster asks for.
+func (s *Speaker) snapshot() *config.Snapshot {
+	if snap := s.opt.Source.Snapshot(); snap != nil {
+		return snap
+	}
+	return &config.Snapshot{}
+}
+
+// others counts the members of a view without this node.
+func others(view *member.View, self string) int {
+	n := 0
+	if view != nil {
+		for _, m := range view.Members {
+			if m.Node != self {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // gather puts the facts together, and says after what time one of them lapses (0: none does). What this node says of itself comes from
 // here, not back from gossip.
-func (s *Speaker) gather(now time.Time, view *member.View) (facts decide.Facts, again time.Duration) {
+func (s *Speaker) gather(now time.Time, view *member.View, snap *config.Snapshot) (facts decide.Facts, again time.Duration) {
 	facts = decide.Facts{
 		Node:            s.opt.Node,
-		Config:          s.opt.Source.Snapshot(),
+		Config:          snap,
 		Members:         []decide.Member{s.self()},
 		IgnoreExcludeLB: s.opt.IgnoreExcludeLB,
-	}
-	if facts.Config == nil {
-		facts.Config = &config.Snapshot{}
+		DrainOnCordon:   s.opt.DrainOnCordon,
+		Now:             now,
 	}
 	if view != nil {
 		facts.Claims = view.Claims
@@ -221,9 +295,10 @@ func (s *Speaker) gather(now time.Time, view *member.View) (facts decide.Facts, 
 	for _, m := range facts.Members {
 		s.wire.learn(m.Node, m.Interfaces)
 	}
-	facts.Heard, again = s.wire.hear(now, s.opt.Node, s.opt.L2.Conflicts())
+	facts.Heard, facts.Insists, again = s.wire.hear(now, s.opt.Node, s.opt.L2.Conflicts())
 	slices.SortFunc(facts.Members, func(a, b decide.Member) int { return strings.Compare(a.Node, b.Node) })
 	facts.Expected = max(facts.Expected, len(facts.Members))
+	facts.Since = s.able.update(now, facts)
 	return facts, again
 }
 
@@ -254,74 +329,4 @@ func (s *Speaker) seed() int {
 	}
 	s.opt.Gossip.SetSeeds(ports)
 	return len(addrs)
-}
-
-func (s *Speaker) self() decide.Member {
-	return decide.Member{
-		Node:       s.opt.Node,
-		State:      decide.Up,
-		Started:    s.opt.Started.UnixNano(),
-		Interfaces: s.opt.Links.Interfaces(),
-		Claims:     s.claims,
-	}
-}
-
-// state is what the others are told: Restarting while this speaker has come after others and still listens. Were it chosen now, nobody would
-// answer until it has listened enough. Speakers that all come at once are chosen at once.
-func (s *Speaker) state() decide.State {
-	view := s.opt.Gossip.View()
-	if s.settle.done || view == nil {
-		return decide.Up
-	}
-	before := s.opt.Started.Add(-settleMost).UnixNano()
-	if slices.ContainsFunc(view.Members, func(m decide.Member) bool { return m.Node != s.opt.Node && m.Started < before }) {
-		return decide.Restarting
-	}
-	return decide.Up
-}
-
-// publish tells the other speakers what this one is and claims, when that changed.
-func (s *Speaker) publish() {
-	self := s.self()
-	self.State = s.state()
-	if s.published && sameMember(self, s.last) {
-		return
-	}
-	s.last, s.published = self, true
-	s.opt.Gossip.Publish(self)
-}
-
-func sameMember(a, b decide.Member) bool {
-	return a.Node == b.Node && a.State == b.State && a.Started == b.Started && maps.Equal(a.Claims, b.Claims) &&
-		slices.EqualFunc(a.Interfaces, b.Interfaces, sameInterface)
-}
-
-func sameInterface(a, b config.Interface) bool {
-	return a.Name == b.Name && a.Index == b.Index && a.MAC == b.MAC && a.Up == b.Up && slices.Equal(a.Subnets, b.Subnets)
-}
-
-// answer hands the Layer 2 part out: the claims to gossip, the addresses to the responders.
-func (s *Speaker) answer(desired decide.Desired) {
-	was := make(map[netip.Addr]decide.Reason, len(s.announced))
-	for _, a := range s.announced {
-		was[a.Addr] = a.Taken
-	}
-	s.claims, s.announced = desired.Claims, desired.L2
-	s.publish()
-	s.opt.L2.Set(desired.L2, s.opt.Links.Interfaces())
-	for _, a := range desired.L2 {
-		taken, ok := was[a.Addr]
-		switch {
-		case !ok:
-			s.opt.Log.Info("answering for address", "address", a.Addr, "interfaces", a.Interfaces, "reason", a.Taken)
-		case (taken == decide.Won) != (a.Taken == decide.Won):
-			// Another speaker claims it too, or has just ceased to: the neighbours may believe that one.
-			s.opt.Log.Info("address was claimed twice; announcing it again", "address", a.Addr)
-			s.opt.L2.Announce(a.Addr)
-		}
-		delete(was, a.Addr)
-	}
-	for _, a := range slices.SortedFunc(maps.Keys(was), netip.Addr.Compare) {
-		s.opt.Log.Info("no longer answering for address", "address", a)
-	}
 }

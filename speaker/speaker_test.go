@@ -47,7 +47,7 @@ func viewOf(members ...decide.Member) *member.View {
 			claims[a] = max(claims[a], c.Counter)
 		}
 	}
-	return &member.View{Members: members, Claims: claims, Known: 2, Alive: 1 + len(members)}
+	return &member.View{Members: members, Claims: claims, Known: 2, Alive: 1 + len(members), Heard: time.Now()}
 }
 
 // journey runs a speaker on node a in fake time, and lets the test change the world and look at it.

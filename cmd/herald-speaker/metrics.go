@@ -13,6 +13,7 @@ type metrics struct {
 	announced, members, problems             *prometheus.Desc
 	requests, replies, gratuitous, conflicts *prometheus.Desc
 	sessionUp, advertised                    *prometheus.Desc
+	changes                                  *prometheus.Desc
 }
 
 func newMetrics() metrics {
@@ -24,6 +25,7 @@ func newMetrics() metrics {
 		replies:    desc("herald_l2_replies_total", "Answers to them.", "interface", "protocol"),
 		gratuitous: desc("herald_l2_gratuitous_total", "Unasked announcements.", "interface", "protocol"),
 		conflicts:  desc("herald_l2_conflicts_total", "Claims by others of addresses that this node announces.", "interface", "protocol"),
+		changes:    desc("herald_l2_ownership_changes_total", "How often this node came to answer for an address, by the reason why.", "reason"),
 		sessionUp:  desc("herald_bgp_session_up", "Whether the BGP session is established.", "peer"),
 		advertised: desc("herald_bgp_advertised_prefixes", "Prefixes that the peer was told.", "peer", "family"),
 	}
@@ -42,7 +44,7 @@ type collector struct {
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.announced, c.members, c.problems, c.requests, c.replies, c.gratuitous, c.conflicts, c.sessionUp, c.advertised,
+		c.announced, c.members, c.problems, c.requests, c.replies, c.gratuitous, c.conflicts, c.sessionUp, c.advertised, c.changes,
 	} {
 		ch <- d
 	}
@@ -73,6 +75,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		count(c.replies, n.Replies, labels...)
 		count(c.gratuitous, n.Gratuitous, labels...)
 		count(c.conflicts, n.Conflicts, labels...)
+	}
+	for reason, n := range c.speaker.OwnershipChanges() {
+		count(c.changes, n, string(reason))
 	}
 	if view := c.gossip.View(); view != nil {
 		gauge(c.members, view.Alive, "alive")

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/heraldlb/herald/cmd/daemon"
 	"github.com/heraldlb/herald/config/kube"
 	"github.com/heraldlb/herald/config/v1beta1"
 	"github.com/heraldlb/herald/speaker"
@@ -22,6 +21,7 @@ import (
 type rooms struct {
 	settings *settings
 	version  string
+	client   *kube.Client
 	log      *slog.Logger
 	source   *kube.Source
 	links    *link.Watcher
@@ -29,12 +29,13 @@ type rooms struct {
 	l2       *l2.Reconciler
 	bgp      *bgp.Announcer
 	recorder *speaker.Recorder
+	claims   *speaker.ClaimFile // nil without a directory
 	speaker  *speaker.Speaker
 }
 
 // build makes everything once, in order of dependency. Nothing runs yet.
 func build(s *settings, client *kube.Client, version string, log *slog.Logger) *rooms {
-	r := &rooms{settings: s, version: version, log: log}
+	r := &rooms{settings: s, version: version, client: client, log: log}
 	started := time.Now()
 	r.source = kube.NewSource(client, kube.SourceOptions{
 		Namespace:         s.Namespace,
@@ -44,6 +45,7 @@ func build(s *settings, client *kube.Client, version string, log *slog.Logger) *
 		GossipService:     s.gossipService,
 		GossipSecret:      s.gossipSecret,
 		GossipKey:         kube.GossipKeyEntry,
+		StateDir:          s.stateDir,
 		Log:               log.With("part", "source"),
 	})
 	r.links = link.New(link.Options{Exclude: s.excluded, Log: log.With("part", "link")})
@@ -58,20 +60,32 @@ func build(s *settings, client *kube.Client, version string, log *slog.Logger) *
 	r.recorder = speaker.NewRecorder(version, started, func(ctx context.Context, status v1beta1.SpeakerStatusStatus) error {
 		return writer.WriteSpeakerStatus(ctx, s.node, status)
 	}, log.With("part", "status"))
-	r.speaker = speaker.New(speaker.Options{
+	r.speaker = speaker.New(r.options(started))
+	return r
+}
+
+// options are those of the owner loop.
+func (r *rooms) options(started time.Time) speaker.Options {
+	s := r.settings
+	opt := speaker.Options{
 		Node:            s.node,
 		Started:         started,
 		GossipPort:      s.gossipPort,
 		IgnoreExcludeLB: s.ignoreExcludeLB,
+		DrainOnCordon:   s.drainOnCordon,
 		Source:          r.source,
 		Links:           r.links,
 		Gossip:          r.gossip,
 		L2:              r.l2,
 		BGP:             r.bgp,
 		Reporter:        r.recorder,
-		Log:             log.With("part", "speaker"),
-	})
-	return r
+		Log:             r.log.With("part", "speaker"),
+	}
+	if s.stateDir != "" {
+		r.claims = speaker.NewClaimFile(s.stateDir, opt.Log)
+		opt.Keeper = r.claims
+	}
+	return opt
 }
 
 // gossipKey finds the key: in the Secret, else in the directory. What stands there is the same, but the kubelet brings it up to date a
@@ -107,58 +121,6 @@ func (r *rooms) openGossip(key []byte) *member.Member {
 		Key:         key,
 		Log:         r.log.With("part", "gossip"),
 	})
-}
-
-// serve runs everything until ctx ends. Then the speaker's addresses change hands first, and the rest stops after that.
-func (r *rooms) serve(ctx context.Context) error {
-	rest, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	registry := daemon.NewRegistry(r.version)
-	if err := registry.Register(collector{r, newMetrics()}); err != nil {
-		return err
-	}
-	health := daemon.Health(daemon.Check{Name: "source", Err: r.synced}, daemon.Check{Name: "gossip", Err: r.gossiping})
-	return daemon.Run(
-		rest, r.log,
-		daemon.Task{Name: "source", Run: r.source.Run},
-		daemon.Task{Name: "link", Run: r.links.Run},
-		daemon.Task{Name: "gossip", Run: r.gossip.Run},
-		daemon.Task{Name: "l2", Run: r.l2.Run},
-		daemon.Task{Name: "bgp", Run: r.bgp.Run},
-		daemon.Task{Name: "status", Run: r.recorder.Run},
-		daemon.Task{Name: "health", Run: daemon.Server{Name: "health", Flag: "http-address", Address: r.settings.Listen(r.settings.HTTPAddress), Handler: health, Log: r.log}.Run},
-		daemon.Task{Name: "metrics", Run: daemon.Server{Name: "metrics", Flag: "metrics-address", Address: r.settings.Listen(r.settings.MetricsAddress), Handler: daemon.Metrics(registry), Log: r.log}.Run},
-		daemon.Task{Name: "speaker", Run: func(rest context.Context) error {
-			deciding, cancel := context.WithCancel(rest)
-			defer cancel()
-			defer context.AfterFunc(ctx, cancel)()
-			err := r.speaker.Run(deciding)
-			if ctx.Err() != nil {
-				r.farewell(rest)
-				stop()
-			}
-			return err
-		}},
-	)
-}
-
-// Bounds of a farewell.
-const (
-	leaveMost  = 500 * time.Millisecond
-	reportMost = 2 * time.Second
-)
-
-// farewell hands the addresses over and says goodbye.
-func (r *rooms) farewell(ctx context.Context) {
-	r.speaker.Retire(ctx)
-	leaving, cancel := context.WithTimeout(ctx, leaveMost)
-	defer cancel()
-	if err := r.gossip.Leave(leaving); err != nil {
-		r.log.Warn("leaving", "error", err)
-	}
-	reporting, done := context.WithTimeout(ctx, reportMost)
-	defer done()
-	r.recorder.Flush(reporting)
 }
 
 func (r *rooms) synced() error {

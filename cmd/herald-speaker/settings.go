@@ -28,6 +28,9 @@ type settings struct {
 	gossipSecret    string
 	exclude         []string
 	ignoreExcludeLB bool
+	drainOnCordon   bool
+	daemonSet       string
+	stateDir        string
 
 	bind     netip.Addr       // of gossipBind; zero: the node's first address
 	excluded []*regexp.Regexp // of exclude
@@ -45,6 +48,9 @@ func parse(args []string, lookup func(string) (string, bool), version string) (*
 	flags.StringVar(&s.gossipSecret, "gossip-secret", "herald-gossip", "`name` of the Secret that holds the gossip key")
 	flags.StringSliceVar(&s.exclude, "exclude-interfaces", strings.Split(link.DefaultExclude, ","), "regular `expressions` for names of interfaces that never announce")
 	flags.BoolVar(&s.ignoreExcludeLB, "ignore-exclude-lb", false, "announce also from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers")
+	flags.BoolVar(&s.drainOnCordon, "drain-on-cordon", false, "take announcements away from nodes that are cordoned, too")
+	flags.StringVar(&s.daemonSet, "daemon-set", "", "`name` of the DaemonSet this speaker is of, to tell an update or a restart, which moves nothing, from an end; empty: every end is one")
+	flags.StringVar(&s.stateDir, "state-dir", "", "`directory` to keep in what a restart needs while the API server is away; it will hold Secrets, so it should be memory; empty: nowhere")
 	if err := daemon.Parse(flags, args, lookup, version, os.Stdout); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/heraldlb/herald/cmd/daemon"
+	"github.com/heraldlb/herald/speaker/bgp"
+)
+
+// serve runs everything until ctx ends. Then the speaker takes its leave, whichever it is, and the rest stops after that.
+func (r *rooms) serve(ctx context.Context) error {
+	rest, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	registry := daemon.NewRegistry(r.version)
+	if err := registry.Register(collector{r, newMetrics()}); err != nil {
+		return err
+	}
+	tasks := append(r.tasks(), r.servers(daemon.Metrics(registry))...)
+	tasks = append(tasks, daemon.Task{Name: "speaker", Run: func(rest context.Context) error { return r.decide(ctx, rest, stop) }})
+	return daemon.Run(rest, r.log, tasks...)
+}
+
+// tasks are the rooms that run.
+func (r *rooms) tasks() []daemon.Task {
+	out := []daemon.Task{
+		{Name: "source", Run: r.source.Run},
+		{Name: "link", Run: r.links.Run},
+		{Name: "gossip", Run: r.gossip.Run},
+		{Name: "l2", Run: r.l2.Run},
+		{Name: "bgp", Run: r.bgp.Run},
+		{Name: "status", Run: r.recorder.Run},
+	}
+	if r.claims != nil {
+		out = append(out, daemon.Task{Name: "claims", Run: r.claims.Run})
+	}
+	return out
+}
+
+// servers answer over HTTP.
+func (r *rooms) servers(metrics http.Handler) []daemon.Task {
+	s := r.settings
+	health := daemon.Health(daemon.Check{Name: "source", Err: r.synced}, daemon.Check{Name: "gossip", Err: r.gossiping})
+	of := func(name, flag, address string, h http.Handler) daemon.Task {
+		return daemon.Task{Name: name, Run: daemon.Server{Name: name, Flag: flag, Address: s.Listen(address), Handler: h, Log: r.log}.Run}
+	}
+	return []daemon.Task{
+		of("health", "http-address", s.HTTPAddress, health),
+		of("metrics", "metrics-address", s.MetricsAddress, metrics),
+	}
+}
+
+// decide runs the owner loop until ctx ends and what that means is known; it takes its leave and stops the rest.
+func (r *rooms) decide(ctx, rest context.Context, stop context.CancelCauseFunc) error {
+	deciding, cancel := context.WithCancel(rest)
+	defer cancel()
+	why := make(chan string, 1)
+	defer context.AfterFunc(ctx, func() { // meanwhile all goes on
+		why <- r.leaves(rest)
+		cancel()
+	})()
+	err := r.speaker.Run(deciding)
+	if ctx.Err() == nil || err != nil {
+		return err
+	}
+	if end := <-why; end != "" {
+		r.log.Info("stopping for good", "why", end)
+		r.farewell(rest)
+		stop(nil)
+		return nil
+	}
+	r.log.Info("stopping, to be back soon: nothing is withdrawn")
+	r.speaker.Pause(rest)
+	stop(bgp.ErrRestarting)
+	return nil
+}
+
+// leaves says why this speaker is not coming back; "" when it is.
+func (r *rooms) leaves(ctx context.Context) string {
+	if r.settings.daemonSet == "" {
+		return "no --daemon-set to come back by"
+	}
+	return r.client.Leaves(ctx, r.settings.Namespace, r.settings.daemonSet, r.settings.node)
+}
+
+// Bounds of a farewell.
+const (
+	leaveMost  = 500 * time.Millisecond
+	reportMost = 2 * time.Second
+)
+
+// farewell hands the addresses over and says goodbye.
+func (r *rooms) farewell(ctx context.Context) {
+	r.speaker.Retire(ctx)
+	leaving, cancel := context.WithTimeout(ctx, leaveMost)
+	defer cancel()
+	if err := r.gossip.Leave(leaving); err != nil {
+		r.log.Warn("leaving", "error", err)
+	}
+	reporting, done := context.WithTimeout(ctx, reportMost)
+	defer done()
+	r.recorder.Flush(reporting)
+}
