@@ -148,7 +148,7 @@ func (e *explanation) answered(d decide.Explanation, way *Way) {
 	for _, s := range e.Snapshot.Speakers {
 		for _, c := range s.Conflicts {
 			if c.Address == d.Addr {
-				way.Reason = decide.AddressConflict
+				way.Reason, way.Message = decide.AddressConflict, c.MAC+" uses the address as well"
 				e.add(finding.Finding{
 					Level: finding.Error, About: e.about(), Reason: string(decide.AddressConflict),
 					Message: c.MAC + " uses " + d.Addr.String() + " as well, seen by " + s.Node + " on " + c.Interface,
@@ -161,7 +161,9 @@ func (e *explanation) answered(d decide.Explanation, way *Way) {
 		return
 	}
 	way.Reason, way.Message = "NotAnswered", "no speaker answers yet; "+d.Owner+" should"
-	e.add(e.troubles(d.Owner, finding.Error)...)
+	for _, a := range d.Able { // who was chosen is known to the speakers alone, if they hear each other
+		e.add(slices.DeleteFunc(e.Troubles(a.Node), func(f finding.Finding) bool { return f.Level != finding.Error })...)
+	}
 	e.add(finding.Finding{
 		Level: finding.Error, About: e.about(), Reason: "NotAnswered", Message: d.Addr.String() + ": " + way.Message,
 		Remedy: "look again in a moment; if it stays, read the log of the speaker on " + d.Owner,
@@ -222,18 +224,18 @@ func (e *explanation) health() {
 			for _, node := range announcers(w) {
 				if !seen[node] {
 					seen[node] = true
-					e.add(e.troubles(node, finding.Warning)...)
+					e.add(e.asides(node)...)
 				}
 			}
 		}
 	}
 }
 
-// troubles are what a speaker reports of itself and its node.
-func (e *explanation) troubles(node string, level finding.Level) []finding.Finding {
+// asides are what a speaker reports of itself and its node, as long as it is not among the causes.
+func (e *explanation) asides(node string) []finding.Finding {
 	var out []finding.Finding
-	for _, f := range e.Picture.Troubles(node) {
-		f.Level = level
+	for _, f := range e.Troubles(node) {
+		f.Level = finding.Warning
 		if !slices.ContainsFunc(e.report.Causes, func(had finding.Finding) bool { return had.About == f.About && had.Reason == f.Reason }) {
 			out = append(out, f)
 		}
