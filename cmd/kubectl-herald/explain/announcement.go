@@ -93,9 +93,9 @@ func (e *explanation) remedyFor(why string) string {
 	for _, known := range []struct{ text, remedy string }{
 		{"no live speaker", "see why no speaker runs there: kubectl -n " + e.Install.Namespace + " get pods -o wide"},
 		{"exclude-from-external-load-balancers", "take the label off the nodes that should announce, or set speaker.ignoreExcludeLB (single-node and control-plane clusters)"},
-		{"drain", "let a node announce again: kubectl herald undrain NODE"},
 		{"out-of-service", "take the taint node.kubernetes.io/out-of-service away when the node is back"},
 		{"cordon", "kubectl uncordon NODE"},
+		{"drain", "let a node announce again: kubectl herald undrain NODE"},
 		{"NetworkUnavailable", "the cluster's network plugin says that the node has no network: see its Pods there"},
 		{"not selected", "let the advertisement's nodeSelectors match a node"},
 		{"no interface that is up", "correct the advertisement's interfaces; kubectl herald status -o json lists those of each node"},
