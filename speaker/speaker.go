@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -97,17 +98,23 @@ type Speaker struct {
 	pulse     pulse
 	wire      wire
 	able      able
+	decider   *decide.Decider
 	claims    map[netip.Addr]decide.Claim // own claims, as decided last
 	announced []decide.L2Address          // as handed out last
 	last      decide.Member               // as published last
 	published bool
 	counts    tally
+	ready     *atomic.Bool
 }
 
 // New returns a Speaker that does nothing until Run.
 func New(opt Options) *Speaker {
-	return &Speaker{opt: opt, wire: newWire(), able: able{}, counts: newTally()}
+	return &Speaker{opt: opt, wire: newWire(), able: able{}, decider: decide.NewDecider(), counts: newTally(), ready: &atomic.Bool{}}
 }
+
+// Ready reports whether the speaker has found its place among the others: what its node had before a restart it answers for again. It may be
+// called at any time.
+func (s *Speaker) Ready() bool { return s.ready.Load() }
 
 // minInterval bounds how often the facts are weighed anew while they keep changing; the first change after a pause is acted on at once.
 const minInterval = 2 * time.Millisecond
@@ -201,6 +208,9 @@ func (s *Speaker) step(now time.Time) time.Duration {
 		}
 	}
 	s.publish()
+	if settled && (!s.resume.returned || s.resume.answers) {
+		s.ready.Store(true)
+	}
 	s.defend(now)
 	if snap.Synced || s.node(snap) != nil { // a report belongs to a Node, which must be known first
 		s.opt.Reporter.Report(s.report(facts, view))
@@ -210,7 +220,7 @@ func (s *Speaker) step(now time.Time) time.Duration {
 
 // act decides and hands out the result. With restrained, no address is taken that this node does not have.
 func (s *Speaker) act(facts decide.Facts, restrained bool) time.Duration {
-	desired := decide.Decide(facts)
+	desired := s.decider.Decide(facts)
 	if restrained {
 		s.restrain(&desired)
 	}

@@ -143,3 +143,10 @@ func (r *rooms) gossiping() error {
 	}
 	return nil
 }
+
+func (r *rooms) placed() error {
+	if r.speaker.Ready() {
+		return nil
+	}
+	return errors.New("still listening to the other speakers")
+}

@@ -41,7 +41,9 @@ func (r *rooms) tasks() []daemon.Task {
 // servers answer over HTTP.
 func (r *rooms) servers(metrics http.Handler) []daemon.Task {
 	s := r.settings
-	health := daemon.Health(daemon.Check{Name: "source", Err: r.synced}, daemon.Check{Name: "gossip", Err: r.gossiping})
+	health := daemon.Health(
+		daemon.Check{Name: "source", Err: r.synced}, daemon.Check{Name: "gossip", Err: r.gossiping}, daemon.Check{Name: "speaker", Err: r.placed},
+	)
 	of := func(name, flag, address string, h http.Handler) daemon.Task {
 		return daemon.Task{Name: name, Run: daemon.Server{Name: name, Flag: flag, Address: s.Listen(address), Handler: h, Log: r.log}.Run}
 	}
