@@ -131,11 +131,9 @@ func (p *Planner) choose(c *claim, f config.Family, empty map[walkKey]bool) (net
 	return a, ok
 }
 
-// own returns an address of the family that is reserved for the Service, if it asks for none in particular and can have it.
+// own returns an address of the family that is reserved for the Service, if it can have it: a Service that asks for a pool gets none of
+// another.
 func (p *Planner) own(c *claim, f config.Family) (netip.Addr, bool) {
-	if !c.asksNothing() {
-		return netip.Addr{}, false
-	}
 	for _, a := range p.reserved[c.svc.Key] {
 		if config.FamilyOf(a) == f && p.refuse(c, a).reason == "" {
 			return a, true

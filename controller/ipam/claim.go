@@ -88,11 +88,6 @@ func (c *claim) requested(f config.Family) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// asksNothing reports whether the Service leaves the choice to Herald.
-func (c *claim) asksNothing() bool {
-	return len(c.svc.Request.Addresses) == 0 && len(c.svc.Request.Pools) == 0
-}
-
 // holds lists the addresses it has.
 func (c *claim) holds() []netip.Addr {
 	var out []netip.Addr

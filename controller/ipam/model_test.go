@@ -370,11 +370,9 @@ func (m *model) choose(s *config.Service, f config.Family) netip.Addr {
 			return netip.Addr{}
 		}
 	}
-	if len(s.Request.Addresses)+len(s.Request.Pools) == 0 {
-		for _, a := range slices.SortedFunc(maps.Keys(m.reserved), netip.Addr.Compare) {
-			if m.reserved[a] == s.Key && config.FamilyOf(a) == f && m.mayHave(s, a) {
-				return a
-			}
+	for _, a := range slices.SortedFunc(maps.Keys(m.reserved), netip.Addr.Compare) {
+		if m.reserved[a] == s.Key && config.FamilyOf(a) == f && m.mayHave(s, a) {
+			return a
 		}
 	}
 	pools := m.candidates(s)
