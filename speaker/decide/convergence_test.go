@@ -7,6 +7,9 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
+
+	"github.com/heraldlb/herald/config"
 )
 
 // world simulates speakers that decide and gossip. Time is a number of steps; what a node says reaches each other node after a random
@@ -18,6 +21,9 @@ type world struct {
 	now   int
 	sent  []message
 	part  func(a, b int) bool // whether two nodes cannot hear each other
+	away  []bool              // by node: its process does not run, or is frozen
+	known []*config.Snapshot  // by node: what it knows of the configuration; nil: all there is
+	watch func()              // called whenever some node has decided; may be nil
 }
 
 // speaker is one simulated node: what it last said, and what it has heard of the others.
@@ -26,7 +32,9 @@ type speaker struct {
 	version int
 	heard   []heard // by node
 	memory  Memory
-	took    int // addresses newly answered for
+	took    int         // addresses newly answered for
+	since   []int       // by node: since when it was heard without a break
+	answers []L2Address // what it answers for
 }
 
 type heard struct {
@@ -47,9 +55,12 @@ const (
 )
 
 func newWorld(seed uint64, f Facts) *world {
-	w := &world{Rand: rand.New(rand.NewPCG(seed, 1)), facts: f, part: func(a, b int) bool { return false }}
+	w := &world{
+		Rand: rand.New(rand.NewPCG(seed, 1)), facts: f, part: func(a, b int) bool { return false },
+		away: make([]bool, len(f.Members)), known: make([]*config.Snapshot, len(f.Members)),
+	}
 	for i := range f.Members {
-		s := &speaker{said: f.Members[i], memory: Memory{}, heard: make([]heard, len(f.Members))}
+		s := &speaker{said: f.Members[i], memory: Memory{}, heard: make([]heard, len(f.Members)), since: make([]int, len(f.Members))}
 		for k := range f.Members {
 			s.heard[k] = heard{member: f.Members[k]}
 		}
@@ -63,7 +74,13 @@ func (w *world) run(steps int) {
 	for end := w.now + steps; w.now < end; w.now++ {
 		w.deliver()
 		for _, i := range w.Perm(len(w.nodes)) {
+			if w.away[i] {
+				continue
+			}
 			w.step(i)
+			if w.watch != nil {
+				w.watch()
+			}
 		}
 	}
 }
@@ -74,9 +91,10 @@ func (w *world) deliver() {
 		switch s := w.nodes[m.to]; {
 		case m.due > w.now:
 			later = append(later, m)
-		case w.part(m.from, m.to):
+		case w.part(m.from, m.to), w.away[m.to]:
 		default:
 			if w.now-s.heard[m.from].at >= silence {
+				s.since[m.from] = w.now
 				w.exchange(m.from, m.to)
 			}
 			h := &s.heard[m.from]
@@ -108,32 +126,64 @@ func (w *world) step(i int) {
 	s := w.nodes[i]
 	f := w.facts
 	f.Node, f.Claims, f.Expected, f.Members = s.said.Node, s.memory, len(w.nodes), nil
+	f.Now, f.Since = w.time(w.now), map[string]time.Time{}
+	if w.known[i] != nil {
+		f.Config = w.known[i]
+	}
 	for k := range w.nodes {
-		if k == i {
-			f.Members = append(f.Members, s.said)
-		} else if w.now-s.heard[k].at < silence {
-			f.Members = append(f.Members, s.heard[k].member)
+		f.Since[w.nodes[k].said.Node] = w.time(s.since[k])
+		switch h := &s.heard[k]; {
+		case k == i:
+			self := s.said
+			self.State = Up // of itself it thinks as of one that is there
+			f.Members = append(f.Members, self)
+		case w.now-h.at < silence, h.member.State == Restarting: // its node lives, as gossip finds out
+			f.Members = append(f.Members, h.member)
 		}
 	}
 	d := Decide(f)
-	changed := !maps.Equal(d.Claims, s.said.Claims)
-	for a, c := range d.Claims {
+	s.answers = d.L2
+	w.say(i, d.Claims)
+}
+
+// time is the time after so many steps.
+func (w *world) time(steps int) time.Time {
+	return epoch.Add(time.Duration(steps) * 10 * time.Millisecond)
+}
+
+// say makes a node claim what it decided, and tell the others when it is time.
+func (w *world) say(i int, claims map[netip.Addr]Claim) {
+	s := w.nodes[i]
+	changed := !maps.Equal(claims, s.said.Claims)
+	for a, c := range claims {
 		if _, had := s.said.Claims[a]; !had {
 			s.took++
 		}
 		s.memory[a] = max(s.memory[a], c.Counter)
 	}
-	s.said.Claims = d.Claims
+	s.said.Claims = claims
 	if changed {
 		s.version++
 	}
 	if changed || w.now%heartbeat == 0 {
-		for k := range w.nodes {
-			if k != i {
-				w.sent = append(w.sent, message{i, k, s.version, w.now + 1 + w.IntN(delay), s.said})
-			}
+		w.tell(i)
+	}
+}
+
+// tell sends what a node says of itself to all others.
+func (w *world) tell(i int) {
+	for k := range w.nodes {
+		if k != i {
+			w.sent = append(w.sent, message{i, k, w.nodes[i].version, w.now + 1 + w.IntN(delay), w.nodes[i].said})
 		}
 	}
+}
+
+// enter puts a node into another state, and tells the others.
+func (w *world) enter(i int, state State) {
+	w.nodes[i].said.State = state
+	w.nodes[i].version++
+	w.tell(i)
 }
 
 // owners returns which nodes answer for each address.
@@ -232,14 +282,15 @@ func TestNodeLoss(t *testing.T) {
 		w.part = func(a, b int) bool { return a == lost || b == lost }
 		w.nodes[lost].said.Claims = nil // a crash: it answers for nothing more
 		was := w.nodes[lost]
-		w.nodes[lost] = &speaker{said: Member{Node: name}, heard: make([]heard, 5), memory: Memory{}}
+		w.nodes[lost] = &speaker{said: Member{Node: name}, heard: make([]heard, 5), memory: Memory{}, since: make([]int, 5)}
 		dead := 0
 		for _, owner := range before {
 			if owner == name {
 				dead++
 			}
 		}
-		w.runWithout(lost, silence+60)
+		w.away[lost] = true
+		w.run(silence + 60)
 		if got := w.took() - took + was.took; got != dead {
 			t.Fatalf("seed %d: %d addresses of %s were taken over in %d takings", seed, dead, name, got)
 		}
@@ -254,21 +305,10 @@ func TestNodeLoss(t *testing.T) {
 	}
 }
 
-// runWithout lets every node but one go on.
-func (w *world) runWithout(lost, steps int) {
-	for end := w.now + steps; w.now < end; w.now++ {
-		w.deliver()
-		for _, i := range w.Perm(len(w.nodes)) {
-			if i != lost {
-				w.step(i)
-			}
-		}
-	}
-}
-
 // rejoin starts a node again; as the real speaker does, it hears the whole state before it decides anything.
 func (w *world) rejoin(i int) {
 	w.heal()
+	w.away[i] = false
 	s := w.nodes[i]
 	s.said = Member{Node: w.facts.Members[i].Node, Interfaces: w.facts.Members[i].Interfaces}
 	s.version = 1000

@@ -359,7 +359,7 @@ func plain(nodes, addresses int) Facts {
 		name := fmt.Sprintf("node-%03d", i)
 		c.Nodes = append(c.Nodes, &config.Node{Name: name})
 		f.Members = append(f.Members, Member{Node: name, Claims: map[netip.Addr]Claim{}, Interfaces: []config.Interface{
-			{Name: "eth0", Up: true, Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+			{Name: "eth0", MAC: fmt.Sprintf("02:00:00:00:%02x:%02x", i>>8, i&255), Up: true, Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 		}})
 	}
 	c.Pools = []*config.Pool{{Name: "pool", Ranges: []config.Range{{From: netip.MustParseAddr("10.1.0.0"), To: netip.MustParseAddr("10.2.255.255")}}}}
