@@ -67,6 +67,20 @@ func (w *wire) answer(c *packet.Conn, fits func(*ethernet.Frame) bool) bool {
 	}
 }
 
+// settle reads what came before: answers to earlier questions.
+func (w *wire) settle() {
+	w.t.Helper()
+	for _, c := range []*packet.Conn{w.arp, w.ndp} {
+		w.must(c.SetReadDeadline(time.Now().Add(20 * time.Millisecond)))
+		buf := make([]byte, 2048)
+		for {
+			if _, _, err := c.ReadFrom(buf); err != nil {
+				break
+			}
+		}
+	}
+}
+
 func (w *wire) send(c *packet.Conn, to net.HardwareAddr, kind ethernet.EtherType, payload []byte) {
 	w.t.Helper()
 	frame, err := (&ethernet.Frame{Destination: to, Source: w.mac, EtherType: kind, Payload: payload}).MarshalBinary()
@@ -86,6 +100,7 @@ type arpCase struct {
 // arps sends a packet about an address and says whether the owner answered with its own MAC.
 func (w *wire) arps(ip netip.Addr, owner net.HardwareAddr, c arpCase) bool {
 	w.t.Helper()
+	w.settle()
 	p, err := arp.NewPacket(c.op, w.mac, c.sender.AsSlice(), c.target, ip.AsSlice())
 	w.must(err)
 	b, err := p.MarshalBinary()
@@ -94,7 +109,7 @@ func (w *wire) arps(ip netip.Addr, owner net.HardwareAddr, c arpCase) bool {
 	return w.answer(w.arp, func(f *ethernet.Frame) bool {
 		var got arp.Packet
 		return got.UnmarshalBinary(f.Payload) == nil && got.Operation == arp.OperationReply && got.SenderIP.Equal(ip.AsSlice()) &&
-			bytes.Equal(got.SenderHardwareAddr, owner) && bytes.Equal(f.Source, owner)
+			bytes.Equal(got.SenderHardwareAddr, owner) && bytes.Equal(f.Source, owner) && bytes.Equal(f.Destination, w.mac)
 	})
 }
 
@@ -123,9 +138,11 @@ func TestARPFrames(t *testing.T) {
 	}
 }
 
-// solicits sends a neighbour solicitation from a source to a destination and says how it was answered: to which address.
-func (w *wire) solicits(ip, from, to netip.Addr, mac net.HardwareAddr, option bool) (answer *ndp.NeighborAdvertisement, destination netip.Addr) {
+// solicits sends a neighbour solicitation from a source to a destination and returns the answer that goes to an address and is solicited or
+// not; nil when there is none.
+func (w *wire) solicits(ip, from, to netip.Addr, mac net.HardwareAddr, option bool, answersTo netip.Addr, solicited bool) (answer *ndp.NeighborAdvertisement) {
 	w.t.Helper()
+	w.settle()
 	m := &ndp.NeighborSolicitation{TargetAddress: ip}
 	if option {
 		m.Options = []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: w.mac}}
@@ -144,14 +161,13 @@ func (w *wire) solicits(ip, from, to netip.Addr, mac net.HardwareAddr, option bo
 		}
 		message, err := ndp.ParseMessage(b[40 : 40+int(b[4])<<8+int(b[5])])
 		na, ok := message.(*ndp.NeighborAdvertisement)
-		if err != nil || !ok || na.TargetAddress != ip {
+		if err != nil || !ok || na.TargetAddress != ip || na.Solicited != solicited || !bytes.Equal(b[24:40], answersTo.AsSlice()) {
 			return false
 		}
 		answer = na
-		destination, _ = netip.AddrFromSlice(b[24:40])
 		return true
 	})
-	return answer, destination
+	return answer
 }
 
 // TestNDPFrames asks as hosts do: at first contact, to see whether the way is still good, and before they take an address themselves.
@@ -163,6 +179,7 @@ func TestNDPFrames(t *testing.T) {
 	w := s.wire()
 	ifi, err := s.Node(s.owner(ip)).Host.Interface("eth0")
 	s.must(err)
+	time.Sleep(2 * quiet) // what is announced after a takeover looks like the answer to the last question
 	group, err := ndp.SolicitedNodeMulticast(ip)
 	s.must(err)
 	g := group.As16()
@@ -180,12 +197,11 @@ func TestNDPFrames(t *testing.T) {
 		"the same, without options": {client, ip, ifi.HardwareAddr, false, client, true},
 		"may I have it":             {netip.IPv6Unspecified(), group, multicast, false, netip.MustParseAddr("ff02::1"), false},
 	} {
-		na, to := w.solicits(ip, tt.from, tt.to, tt.mac, tt.option)
-		switch {
+		switch na := w.solicits(ip, tt.from, tt.to, tt.mac, tt.option, tt.answersTo, tt.solicited); {
 		case na == nil:
-			t.Errorf("%s: no answer", name)
-		case to != tt.answersTo || na.Solicited != tt.solicited || na.Override == false && tt.option:
-			t.Errorf("%s: answered to %s, %+v", name, to, na)
+			t.Errorf("%s: no answer that goes to %s, solicited=%v", name, tt.answersTo, tt.solicited)
+		case !na.Override || na.Router:
+			t.Errorf("%s: answered with %+v", name, na)
 		}
 	}
 }
