@@ -144,7 +144,7 @@ func (r scenario) services() config.Selection[config.Key] {
 }
 
 func (r scenario) addr() netip.Addr {
-	return netip.AddrFrom4([4]byte{192, 0, byte(r.IntN(4)), byte(100 + r.IntN(32))})
+	return netip.AddrFrom4([4]byte{192, 0, byte(r.IntN(4)), byte(100 + r.IntN(16))})
 }
 
 func (r scenario) service(i, nodes int) *config.Service {
@@ -214,6 +214,9 @@ func owners(t *testing.T, f Facts) map[netip.Addr]string {
 				t.Fatalf("%s answers for %s, %s; does it claim it: %v", m.Node, l.Addr, l.Taken, claims)
 			}
 			to[l.Addr] = m.Node
+			if l.For == "" {
+				checkCounter(t, f, m, l, d.Claims[l.Addr])
+			}
 		}
 		if claims := len(d.L2); claims < len(d.Claims) {
 			t.Fatalf("%s claims %d addresses and answers for %d", m.Node, len(d.Claims), len(d.L2))
@@ -230,6 +233,25 @@ func owners(t *testing.T, f Facts) map[netip.Addr]string {
 		}
 	}
 	return out
+}
+
+// checkCounter fails the test unless what is kept is kept under the old counter, and what is taken under a higher one than was ever seen.
+func checkCounter(t *testing.T, f Facts, m Member, l L2Address, c Claim) {
+	t.Helper()
+	switch l.Taken {
+	case Kept, Won, HandedOn:
+		if was, ok := m.Claims[l.Addr]; !ok || c.Counter != was.Counter {
+			t.Fatalf("%s has %s, %s, under %+v, it had %+v", m.Node, l.Addr, l.Taken, c, was)
+		}
+		return
+	}
+	seen := f.Claims[l.Addr]
+	for _, o := range f.Members {
+		seen = max(seen, o.Claims[l.Addr].Counter)
+	}
+	if c.Counter != seen+1 || (l.Taken == Elected) != (seen == 0) {
+		t.Fatalf("%s takes %s, %s, under %+v, where the highest counter was %d", m.Node, l.Addr, l.Taken, c, seen)
+	}
 }
 
 // checkDeputy fails the test unless whoever stands in does so for a node that restarts, with MACs of that node.
