@@ -37,7 +37,7 @@ type desk struct {
 	wake  chan struct{} // capacity 1
 
 	mu      sync.Mutex
-	jobs    map[jobKey]*job
+	jobs    [classes]map[config.Key]*job
 	ready   [classes][]*job
 	delayed []*job
 	blocked map[config.Key][]*job // wait for the write to the same Service
@@ -47,14 +47,10 @@ type desk struct {
 	quiet   time.Time
 }
 
-type jobKey struct {
-	class class
-	key   config.Key
-}
-
 // job is a task with its history.
 type job struct {
-	jobKey
+	class    class
+	key      config.Key
 	task     *task // nil: dropped
 	state    state
 	failures int
@@ -82,10 +78,14 @@ const (
 )
 
 func newDesk(all, low int, log *slog.Logger) *desk {
-	return &desk{
+	d := &desk{
 		limit: [classes]int{all, low, low}, log: log, wake: make(chan struct{}, 1),
-		jobs: make(map[jobKey]*job), blocked: make(map[config.Key][]*job), busy: make(map[config.Key]bool),
+		blocked: make(map[config.Key][]*job), busy: make(map[config.Key]bool),
 	}
+	for c := range classes {
+		d.jobs[c] = make(map[config.Key]*job)
+	}
+	return d
 }
 
 // set says which writes of a class are due, in the order of their urgency.
@@ -96,8 +96,8 @@ func (d *desk) set(c class, tasks []*task) {
 		keep[t.key] = true
 		d.put(c, t)
 	}
-	for k, j := range d.jobs {
-		if k.class == c && !keep[k.key] {
+	for key, j := range d.jobs[c] {
+		if !keep[key] {
 			d.drop(j)
 		}
 	}
@@ -109,7 +109,7 @@ func (d *desk) set(c class, tasks []*task) {
 func (d *desk) update(c class, put []*task, drop []config.Key) {
 	d.mu.Lock()
 	for _, key := range drop {
-		if j, ok := d.jobs[jobKey{c, key}]; ok {
+		if j, ok := d.jobs[c][key]; ok {
 			d.drop(j)
 		}
 	}
@@ -121,11 +121,10 @@ func (d *desk) update(c class, put []*task, drop []config.Key) {
 }
 
 func (d *desk) put(c class, t *task) {
-	k := jobKey{c, t.key}
-	j, ok := d.jobs[k]
+	j, ok := d.jobs[c][t.key]
 	if !ok {
-		j = &job{jobKey: k}
-		d.jobs[k] = j
+		j = &job{class: c, key: t.key}
+		d.jobs[c][t.key] = j
 	}
 	j.task = t
 	if j.state == idle {
@@ -138,7 +137,7 @@ func (d *desk) drop(j *job) {
 	j.task = nil
 	d.succeed(j)
 	if j.state != running {
-		delete(d.jobs, j.jobKey)
+		delete(d.jobs[j.class], j.key)
 	}
 }
 
@@ -258,7 +257,7 @@ func (d *desk) finish(ctx context.Context, j *job, t *task, err error) {
 	}
 	switch {
 	case j.task == nil:
-		delete(d.jobs, j.jobKey)
+		delete(d.jobs[j.class], j.key)
 	case err == nil:
 		d.enqueue(j)
 	default:

@@ -121,8 +121,12 @@ func TestDeskDropped(t *testing.T) {
 		}
 		b.desk.mu.Lock()
 		defer b.desk.mu.Unlock()
-		if len(b.jobs) != 0 || b.failing != 0 || len(b.delayed) != 0 {
-			t.Errorf("left over: %d jobs, %d failing, %d delayed", len(b.jobs), b.failing, len(b.delayed))
+		jobs := 0
+		for _, of := range b.jobs {
+			jobs += len(of)
+		}
+		if jobs != 0 || b.failing != 0 || len(b.delayed) != 0 {
+			t.Errorf("left over: %d jobs, %d failing, %d delayed", jobs, b.failing, len(b.delayed))
 		}
 	})
 }
