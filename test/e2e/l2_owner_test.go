@@ -149,12 +149,8 @@ func TestDrain(t *testing.T) {
 	t.Run("cordon changes nothing", func(t *testing.T) {
 		s := on(t)
 		old := s.owner(ip)
-		_, err := s.Kubectl(t.Context(), "cordon", old)
-		s.must(err)
-		t.Cleanup(func() {
-			_, err := s.Kubectl(context.Background(), "uncordon", old)
-			s.must(err)
-		})
+		t.Cleanup(func() { s.must(s.cordon(old, "uncordon")) })
+		s.must(s.cordon(old, "cordon"))
 		s.staysWith(ip, old)
 	})
 }

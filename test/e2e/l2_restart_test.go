@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -77,17 +76,35 @@ func TestSpeakerRestarted(t *testing.T) {
 	s.staysWith(ip, owner)
 }
 
-// TestSpeakersUpgraded lets Helm replace all speakers, one after another.
+// TestSpeakersUpgraded lets Helm replace all speakers, one after another, by such as take a cordon for a drain.
 func TestSpeakersUpgraded(t *testing.T) {
 	s := on(t)
 	ip := s.only("upgraded")
 	owner := s.owner(ip)
+	t.Cleanup(func() {
+		s.must(s.HelmUpgrade(context.Background(), s.Release, s.Namespace, ""))
+		s.must(s.WaitSpeakers(context.Background()))
+	})
 	s.unnoticed(ip, func() {
-		s.must(s.HelmUpgrade(t.Context(), s.Release, s.Namespace, fmt.Sprintf("speaker: {podAnnotations: {test: %q}}", time.Now())))
+		s.must(s.HelmUpgrade(t.Context(), s.Release, s.Namespace, "speaker: {drainOnCordon: true}"))
 		s.must(s.WaitSpeakers(t.Context()))
 		time.Sleep(quiet)
 	})
 	s.staysWith(ip, owner)
+	t.Cleanup(func() { s.must(s.cordon(owner, "uncordon")) })
+	s.handedOver(s.watched(ip, func() {
+		s.must(s.cordon(owner, "cordon"))
+		s.another(ip, owner)
+		time.Sleep(quiet)
+	}))
+	now := s.owner(ip)
+	s.must(s.cordon(owner, "uncordon"))
+	s.staysWith(ip, now)
+}
+
+func (s *stage) cordon(node, verb string) error {
+	_, err := s.Kubectl(context.Background(), verb, node)
+	return err
 }
 
 // TestRestartWithoutAPIServer restarts the speaker that answers while there is no API server: it takes up what it knew.

@@ -34,7 +34,8 @@ func (s *suite) Run() int {
 	shared.Lock()
 	defer shared.Unlock()
 	if len(shared.table.figures) > 0 {
-		fmt.Println(shared.table.String())
+		load, _ := os.ReadFile("/proc/loadavg")
+		fmt.Printf("\n%s\nload of the machine at the end: %s\n", shared.table.String(), load)
 	}
 	if shared.scene == nil {
 		return code
