@@ -91,6 +91,10 @@ test: packages ## All of check, then the suites in the laboratory
 	$(call step,control plane and checks,plane=$$($(GO) run ./test/lab/cmd/herald-lab build) && $(MAKE) --no-print-directory check HERALD_CONTROLPLANE="$$plane")
 	$(call step,laboratory,list=$$($(LAB)) && for p in $$list; do echo "-- $$p"; $(GO) test -race -count=1 -timeout 40m $$p || exit 1; done)
 
+.PHONY: interop
+interop: packages ## Herald's BGP with FRR, BIRD, OpenBGPD, ExaBGP and GoBGP, feature by feature (part of make test)
+	$(GO) test -race -count=1 -timeout 20m -v -run TestMatrix ./test/interop
+
 .PHONY: bench
 bench: ## Benchmarks of the pure rooms, and of the whole in the laboratory
 	$(GO) test -run '^$$' -bench . -benchmem ./config/... ./controller/... ./speaker/...
@@ -103,6 +107,10 @@ bench-assign: ## How quickly addresses are assigned, with 5,000 and 10,000 Servi
 .PHONY: bench-l2
 bench-l2: packages ## What Layer 2 promises, seen by a client: failover, planned changes, splits, load (HERALD_BENCH_RUNS=20, HERALD_BENCH_SOAK=10m)
 	$(GO) test -count=1 -timeout 180m -v ./test/bench/l2
+
+.PHONY: bench-bgp
+bench-bgp: packages ## How quickly routes reach routers, at what price, and what a restart does to them
+	$(GO) test -count=1 -timeout 30m -v ./test/bench/bgp
 
 .PHONY: clean
 clean: ## Remove what make build has made

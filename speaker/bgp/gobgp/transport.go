@@ -128,7 +128,7 @@ func dialTrouble(n bgp.Neighbor, err error) string {
 	case errors.Is(err, unix.EADDRNOTAVAIL) && n.Source.IsValid():
 		return fmt.Sprintf("sourceAddress %s is not an address of this node", n.Source)
 	case errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.ENETUNREACH):
-		return fmt.Sprintf("no way to %s from this node: %s", n.Address, rootCause(err))
+		return fmt.Sprintf("no way to %s from this node: %s%s", n.Address, rootCause(err), distanceHint(n))
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return fmt.Sprintf("%s does not answer within %s%s", remote, n.Connect.Round(time.Millisecond), silenceHints(n))
 	default:
@@ -138,17 +138,23 @@ func dialTrouble(n bgp.Neighbor, err error) string {
 
 // silenceHints says which of the settings may be the reason that a router does not answer.
 func silenceHints(n bgp.Neighbor) string {
-	hint := ""
-	switch {
-	case n.TTLSecurity:
+	hint := distanceHint(n)
+	if n.TTLSecurity {
 		hint = "; ttlSecurity is on: the router must be on a subnet of this node, and have it on, too"
-	case !n.Internal() && !n.MultiHop:
-		hint = "; ebgpMultiHop is off, so it must be on a subnet of this node"
 	}
 	if n.Password != "" {
 		hint += "; a router that has another password, or none, does not answer either"
 	}
 	return hint
+}
+
+// distanceHint says that a router far away is not reached on purpose. Routers between answer the small time to live with an error that looks
+// like one of the routing table.
+func distanceHint(n bgp.Neighbor) string {
+	if n.TTLSecurity || n.Internal() || n.MultiHop {
+		return ""
+	}
+	return "; ebgpMultiHop is off, so it must be on a subnet of this node"
 }
 
 func optionTrouble(n bgp.Neighbor, e *optionError) string {
