@@ -25,7 +25,7 @@ func warm() load { return load{connections: 100} }
 func TestSpeakerKilled(t *testing.T) {
 	s := on(t)
 	ip := s.addresses("killed", 1)[0]
-	gap := s.figure(millis, takeoverMedian, takeoverMost, "speaker kill -9: no answer for")
+	gap := s.figure(millis, takeoverMedian, takeoverMost, "speaker kill -9: a cold client waits for")
 	lost := s.figure(count, 0, 0, "speaker kill -9: connections of a warm client that failed")
 	moved := s.figure(count, none, none, "speaker kill -9: times that the address moved")
 	for range runs(t) {
@@ -44,7 +44,7 @@ func TestSpeakerKilled(t *testing.T) {
 			s.owner(ip)
 			time.Sleep(2 * calm)
 		})
-		gap.took(seen.gap())
+		gap.took(seen.wait())
 		_, failed := seen.connected()
 		lost.add(float64(failed))
 		moved.add(float64(seen.moves()))

@@ -24,7 +24,7 @@ func TestPartition(t *testing.T) {
 			ips := s.addresses("split", spread)
 			healed := s.figure(millis, none, 500, "partition of %s healed: until one node answers for each of %d addresses", tt.long, spread)
 			moved := s.figure(count, none, none, "partition of %s healed: addresses that changed hands for those cut off", tt.long)
-			outage := s.figure(millis, none, takeoverMost, "partition of %s: a client that reaches both sides has no answer for", tt.long)
+			outage := s.figure(millis, none, takeoverMost, "partition of %s: a client that reaches both sides waits for", tt.long)
 			for i := range tt.times(runs(t)) {
 				few := []*lab.Node{s.Nodes[i%len(s.Nodes)], s.Nodes[(i+2)%len(s.Nodes)]}
 				s.split(ips, few, tt.long, healed, moved, outage)
@@ -47,7 +47,7 @@ func (s *stage) split(ips []addr, few []*lab.Node, long time.Duration, healed, m
 		time.Sleep(calm)
 	})
 	s.explain(fmt.Sprintf("split of %s and %s", few[0].Name, few[1].Name), seen)
-	outage.took(seen.gap())
+	outage.took(seen.wait())
 	after := s.owners(ips)
 	changed := 0
 	for ip, r := range seen.reports {

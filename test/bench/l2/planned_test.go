@@ -28,7 +28,7 @@ type planned struct{ gap, failed, broken, moved *figure }
 
 func (s *stage) planned(what string) planned {
 	return planned{
-		gap:    s.figure(millis, none, 100, "%s: a cold client has no answer for", what),
+		gap:    s.figure(millis, none, 100, "%s: a cold client waits for", what),
 		failed: s.figure(count, none, 0, "%s: of 200 new connections/s, failed", what),
 		broken: s.figure(count, none, 0, "%s: of 32 streams, broken", what),
 		moved:  s.figure(count, none, 0, "%s: moves of %d addresses", what, spread),
@@ -38,12 +38,12 @@ func (s *stage) planned(what string) planned {
 func (p planned) add(s *stage, what string, seen sight) {
 	tried, failed := seen.connected()
 	streams, broken := seen.broken()
-	p.gap.took(seen.gap())
+	p.gap.took(seen.wait())
 	p.failed.add(float64(failed))
 	p.broken.add(float64(broken))
 	p.moved.add(float64(seen.moves()))
 	s.explain(what, seen)
-	s.t.Logf("%s: %d connections, %d failed; %d streams, %d broken; longest time without an answer %s", what, tried, failed, streams, broken, round(seen.gap()))
+	s.t.Logf("%s: %d connections, %d failed; %d streams, %d broken; longest time without an answer %s", what, tried, failed, streams, broken, round(seen.wait()))
 }
 
 // TestRestart restarts the speakers in place, one after another.
@@ -97,7 +97,7 @@ func TestUpgrade(t *testing.T) {
 func TestDrain(t *testing.T) {
 	s := on(t)
 	ips := s.addresses("drain", spread)
-	gap := s.figure(millis, none, 100, "drain (taint): a cold client has no answer for")
+	gap := s.figure(millis, none, 100, "drain (taint): a cold client waits for")
 	took := s.figure(millis, none, none, "drain (taint): until the last address has moved")
 	failed := s.figure(count, none, 0, "drain (taint): of 200 new connections/s, failed")
 	stayed := s.figure(count, none, 0, "drain (taint): addresses that stay on the node")
@@ -114,7 +114,7 @@ func TestDrain(t *testing.T) {
 		s.explain("drain of "+n.Name, seen)
 		_, lost := seen.connected()
 		failed.add(float64(lost))
-		gap.took(seen.gap())
+		gap.took(seen.wait())
 		stayed.add(float64(len(s.owned(n, ips))))
 		for _, ip := range own {
 			if at := firstBy(seen.reports[ip], s.mac(n), tainted); !at.IsZero() {

@@ -22,11 +22,11 @@ func TestFalseAlarms(t *testing.T) {
 			s := on(t)
 			ips := s.addresses("soak", 10)
 			changes := s.figure(count, none, 0, "%s for %s: changes of owner", tt.name, soak(t))
-			gap := s.figure(millis, none, none, "%s for %s: a cold client has no answer for", tt.name, soak(t))
+			gap := s.figure(millis, none, none, "%s for %s: a cold client waits for", tt.name, soak(t))
 			tt.harm(s)
 			seen := s.watch(ips, load{}, func() { time.Sleep(soak(t)) })
 			changes.add(float64(seen.moves()))
-			gap.took(seen.gap())
+			gap.took(seen.wait())
 			s.explain(tt.name, seen)
 		})
 	}

@@ -68,11 +68,11 @@ func (s *stage) watch(ips []netip.Addr, l load, do func()) sight {
 // share is the part of a whole that the i-th of n gets.
 func share(whole, n, i int) int { return (i+1)*whole/n - i*whole/n }
 
-// gap is the longest time in which a client that asks every 10 ms had no answer for one of the addresses.
-func (s sight) gap() time.Duration {
+// wait is the longest time for which somebody waited who asked for one of the addresses, every 10 ms.
+func (s sight) wait() time.Duration {
 	var longest time.Duration
 	for _, r := range s.reports {
-		longest = max(longest, r.LongestGap().Duration())
+		longest = max(longest, r.Wait)
 	}
 	return longest
 }
@@ -139,10 +139,10 @@ func (s *stage) explain(what string, seen sight) {
 	s.t.Helper()
 	for ip, r := range seen.reports {
 		gap := r.LongestGap()
-		if len(r.Spans()) == 1 && gap.Duration() < 100*time.Millisecond {
+		if len(r.Spans()) == 1 && r.Wait < 100*time.Millisecond {
 			continue
 		}
-		s.t.Logf("%s: %s: longest gap %s from %s (not asked for %s at most)", what, ip, round(gap.Duration()), round(gap.From.Sub(r.Begin)), round(r.Pause))
+		s.t.Logf("%s: %s: longest gap %s from %s ; an answer took %s at most", what, ip, round(gap.Duration()), round(gap.From.Sub(r.Begin)), round(r.Wait))
 		for i, span := range r.Spans() {
 			if i == maxSpans {
 				s.t.Logf("  and %d more", len(r.Spans())-i)

@@ -76,7 +76,7 @@ func (c *Continuous) sendAll(ctx context.Context) (asked []time.Time, err error)
 type Report struct {
 	Begin, End time.Time
 	Asked      int
-	Pause      time.Duration // of a [Survey]: the longest time in which it was not asked, as the machine was busy
+	Wait       time.Duration // of a [Survey]: the longest time from a question to the next answer, what the asker was too busy to ask left out
 	Answers    []Answer      // in the order of time
 }
 

@@ -77,7 +77,8 @@ func (s *Survey) close() {
 // it.
 func (s *Survey) Run(ctx context.Context, interval time.Duration) (map[netip.Addr]*Report, error) {
 	defer s.close()
-	reports := map[netip.Addr]*Report{}
+	var mu sync.Mutex // questions and answers come from different goroutines
+	reports, open := map[netip.Addr]*Report{}, map[netip.Addr]time.Time{}
 	for ip := range s.wanted {
 		reports[ip] = &Report{Begin: time.Now()}
 	}
@@ -85,17 +86,18 @@ func (s *Survey) Run(ctx context.Context, interval time.Duration) (map[netip.Add
 	group.Go(func() error {
 		tick := time.NewTicker(interval)
 		defer tick.Stop()
-		last := time.Now()
 		for ctx.Err() == nil {
 			for _, q := range s.questions {
+				mu.Lock()
+				reports[q.ip].Asked++
+				if open[q.ip].IsZero() {
+					open[q.ip] = time.Now()
+				}
+				mu.Unlock()
 				if err := q.send(); err != nil {
 					return err
 				}
-				now := time.Now()
-				reports[q.ip].Asked++
-				reports[q.ip].Pause = max(reports[q.ip].Pause, now.Sub(last))
 			}
-			last = time.Now()
 			select {
 			case <-ctx.Done():
 			case <-tick.C:
@@ -103,12 +105,27 @@ func (s *Survey) Run(ctx context.Context, interval time.Duration) (map[netip.Add
 		}
 		return nil
 	})
-	s.hear(ctx, group, func(a Answer) { reports[a.IP].Answers = append(reports[a.IP].Answers, a) })
+	s.hear(ctx, group, func(a Answer) {
+		mu.Lock()
+		defer mu.Unlock()
+		r := reports[a.IP]
+		r.Answers = append(r.Answers, a)
+		r.waited(open[a.IP], a.Time)
+		open[a.IP] = time.Time{}
+	})
 	err := group.Wait()
-	for _, r := range reports {
+	for ip, r := range reports {
 		r.End = time.Now()
+		r.waited(open[ip], r.End)
 	}
 	return reports, err
+}
+
+// waited takes how long a question was open; the zero time is none.
+func (r *Report) waited(asked, answered time.Time) {
+	if !asked.IsZero() {
+		r.Wait = max(r.Wait, answered.Sub(asked))
+	}
 }
 
 // hear listens on each socket until the context ends. An address is answered for in one family, so answers for it come one after another.

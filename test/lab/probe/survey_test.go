@@ -40,6 +40,9 @@ func TestSurvey(t *testing.T) {
 	if got := reports[v4].MACs(); len(got) != 1 || got[0] != mac(t, w.b) {
 		t.Errorf("%v answer for %s, want %s", got, v4, mac(t, w.b))
 	}
+	if reports[absent].Wait < 400*time.Millisecond || reports[v4].Wait > reports[absent].Wait {
+		t.Errorf("waited %s for nobody and %s for somebody", reports[absent].Wait, reports[v4].Wait)
+	}
 	if gap := reports[absent].LongestGap().Duration(); gap < 500*time.Millisecond {
 		t.Errorf("nobody has %s, and the longest gap is %s", absent, gap)
 	}
