@@ -32,6 +32,8 @@ type Client struct {
 	l2Adverts    *gentype.ClientWithList[*v1beta1.L2Advertisement, *v1beta1.L2AdvertisementList]
 	peers        *gentype.ClientWithList[*v1beta1.BGPPeer, *v1beta1.BGPPeerList]
 	bgpAdverts   *gentype.ClientWithList[*v1beta1.BGPAdvertisement, *v1beta1.BGPAdvertisementList]
+	bfdProfiles  *gentype.ClientWithList[*v1beta1.BFDProfile, *v1beta1.BFDProfileList]
+	communities  *gentype.ClientWithList[*v1beta1.Community, *v1beta1.CommunityList]
 	speakers     *gentype.ClientWithList[*v1beta1.SpeakerStatus, *v1beta1.SpeakerStatusList]
 }
 
@@ -99,6 +101,12 @@ func newClient(cfg *rest.Config) (*Client, error) {
 		bgpAdverts: gentype.NewClientWithList("bgpadvertisements", rc, pc, "",
 			func() *v1beta1.BGPAdvertisement { return &v1beta1.BGPAdvertisement{} },
 			func() *v1beta1.BGPAdvertisementList { return &v1beta1.BGPAdvertisementList{} }),
+		bfdProfiles: gentype.NewClientWithList("bfdprofiles", rc, pc, "",
+			func() *v1beta1.BFDProfile { return &v1beta1.BFDProfile{} },
+			func() *v1beta1.BFDProfileList { return &v1beta1.BFDProfileList{} }),
+		communities: gentype.NewClientWithList("communities", rc, pc, "",
+			func() *v1beta1.Community { return &v1beta1.Community{} },
+			func() *v1beta1.CommunityList { return &v1beta1.CommunityList{} }),
 		speakers: gentype.NewClientWithList("speakerstatuses", rc, pc, "",
 			func() *v1beta1.SpeakerStatus { return &v1beta1.SpeakerStatus{} },
 			func() *v1beta1.SpeakerStatusList { return &v1beta1.SpeakerStatusList{} }),

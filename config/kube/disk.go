@@ -52,6 +52,9 @@ func (s *Source) stateTables() map[string]stored {
 		"l2advertisements":  s.l2Adverts,
 		"bgppeers":          s.peers,
 		"bgpadvertisements": s.bgpAdverts,
+		"bfdprofiles":       s.bfdProfiles,
+		"communities":       s.communities,
+		"passwords":         s.passwords,
 		"secrets":           s.secrets,
 	}
 }

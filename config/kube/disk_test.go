@@ -106,7 +106,9 @@ func TestStateNeverReplacesAList(t *testing.T) {
 	}
 	node := func(name string) any { return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}} }
 	before := make()
-	for _, tbl := range []interface{ Replace([]any, string) error }{before.services, before.slices, before.pools, before.l2Adverts, before.peers, before.bgpAdverts} {
+	for _, tbl := range []interface{ Replace([]any, string) error }{
+		before.services, before.slices, before.pools, before.l2Adverts, before.peers, before.bgpAdverts, before.bfdProfiles, before.communities, before.passwords,
+	} {
 		if err := tbl.Replace(nil, ""); err != nil {
 			t.Fatal(err)
 		}

@@ -33,8 +33,9 @@ const (
 
 // health knows which resources are being watched, and tells when that changes: in one line for each kind of trouble, with what to do.
 type health struct {
-	log  *slog.Logger
-	wake chan struct{} // capacity 1
+	log     *slog.Logger
+	wake    chan struct{}         // capacity 1
+	refused func(resource string) // a resource may not be read; called without the lock; may be nil
 
 	mu  sync.Mutex
 	bad map[string]failure
@@ -66,10 +67,10 @@ func (h *health) report(resource string, err error) {
 	if kind == was {
 		return
 	}
-	select {
-	case h.wake <- struct{}{}:
-	default:
+	if kind == forbidden && h.refused != nil {
+		h.refused(resource)
 	}
+	signal(h.wake)
 }
 
 // run tells of changes until ctx ends.

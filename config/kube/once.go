@@ -53,7 +53,7 @@ func (c *Client) Read(ctx context.Context) (*Cluster, error) {
 	}
 	slices.Sort(r.out.Missing)
 	slices.Sort(r.out.Unread)
-	r.out.Synced = true
+	r.out.Synced, r.out.SecretsUnseen = true, true // passwords are no business of who looks
 	r.out.Time = c.clock.now()
 	r.out.Now = r.out.Time
 	if r.out.Now.IsZero() {
@@ -88,6 +88,8 @@ func (r *reading) ours(c *Client) []func(context.Context) error {
 		r.own("l2advertisements", take(c.l2Adverts.List, every, func(l *v1beta1.L2AdvertisementList) { r.out.L2Advertisements = pointers(l.Items) })),
 		r.own("bgppeers", take(c.peers.List, every, func(l *v1beta1.BGPPeerList) { r.out.Peers = pointers(l.Items) })),
 		r.own("bgpadvertisements", take(c.bgpAdverts.List, every, func(l *v1beta1.BGPAdvertisementList) { r.out.BGPAdvertisements = pointers(l.Items) })),
+		r.own("bfdprofiles", take(c.bfdProfiles.List, every, func(l *v1beta1.BFDProfileList) { r.out.BFDProfiles = pointers(l.Items) })),
+		r.own("communities", take(c.communities.List, every, func(l *v1beta1.CommunityList) { r.out.Communities = pointers(l.Items) })),
 		r.own("speakerstatuses", take(c.speakers.List, every, func(l *v1beta1.SpeakerStatusList) { r.out.Speakers = pointers(l.Items) })),
 	}
 }

@@ -23,6 +23,7 @@ func TestAPIServer(t *testing.T) {
 	t.Run("Service", func(t *testing.T) { testService(t, s) })
 	t.Run("Released", func(t *testing.T) { testReleased(t, s) })
 	t.Run("Config", func(t *testing.T) { testConfig(t, s) })
+	t.Run("Passwords", func(t *testing.T) { testPasswords(t, s) })
 	t.Run("Reservations", func(t *testing.T) { testReservations(t, s) })
 	t.Run("Speaker", func(t *testing.T) { testSpeaker(t, s) })
 	t.Run("Heartbeat", func(t *testing.T) { testHeartbeat(t, s) })
@@ -226,8 +227,17 @@ apiVersion: heraldlb.io/v1beta1
 kind: BGPAdvertisement
 metadata: {name: b}
 spec: {peers: [r]}
+---
+apiVersion: heraldlb.io/v1beta1
+kind: BFDProfile
+metadata: {name: f}
+---
+apiVersion: heraldlb.io/v1beta1
+kind: Community
+metadata: {name: c}
+spec: {communities: [{name: edge, value: "64500:1"}]}
 `)
-	eventually(t, "all objects", func() bool { return len(src.Snapshot().Objects) == 4 })
+	eventually(t, "all objects", func() bool { return len(src.Snapshot().Objects) == 6 })
 	snap := src.Snapshot()
 	if len(snap.Problems) != 1 || snap.Problems[0].Reason != parse.UnknownPool || snap.Peers[0].HoldTime != 30*time.Second {
 		t.Fatalf("%+v", snap.Problems)

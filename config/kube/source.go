@@ -51,6 +51,7 @@ type Source struct {
 	feeds   []feed
 	left    *left
 
+	unsigned atomic.Bool               // passwords may not be read, or might not once
 	unsaved  chan struct{}             // something differs from what is kept on disk
 	restored atomic.Pointer[time.Time] // what was kept counts, as of then
 
@@ -61,6 +62,9 @@ type Source struct {
 	l2Adverts    *table[*v1beta1.L2Advertisement]
 	peers        *table[*v1beta1.BGPPeer]
 	bgpAdverts   *table[*v1beta1.BGPAdvertisement]
+	bfdProfiles  *table[*v1beta1.BFDProfile]
+	communities  *table[*v1beta1.Community]
+	passwords    *table[*corev1.Secret]                // of BGP sessions, in Namespace
 	namespaces   *table[*metav1.PartialObjectMetadata] // Controller only, like the next two: else never fed
 	serviceCIDRs *table[*networkingv1.ServiceCIDR]
 	reservations *table[*v1beta1.IPReservation]
@@ -85,6 +89,10 @@ func NewSource(client *Client, opts SourceOptions) *Source {
 	s.l2Adverts = newTable(trimObject[*v1beta1.L2Advertisement], sameL2Advert, s.touch)
 	s.peers = newTable(trimObject[*v1beta1.BGPPeer], samePeer, s.touch)
 	s.bgpAdverts = newTable(trimObject[*v1beta1.BGPAdvertisement], sameBGPAdvert, s.touch)
+	s.bfdProfiles = newTable(trimObject[*v1beta1.BFDProfile], sameBFDProfile, s.touch)
+	s.communities = newTable(trimObject[*v1beta1.Community], sameCommunity, s.touch)
+	s.passwords = newTable(trimPassword, sameSecret, s.touch)
+	s.health.refused = s.refuse
 	s.namespaces = newTable(trimNamespace, sameNamespace, s.touch)
 	s.serviceCIDRs = newTable(trimObject[*networkingv1.ServiceCIDR], sameServiceCIDR, s.touch)
 	s.reservations = newTable(trimObject[*v1beta1.IPReservation], sameReservation, s.touch)
@@ -106,6 +114,9 @@ func (s *Source) makeFeeds() []feed {
 		newFeed("l2advertisements", "", c.l2Adverts, s.l2Adverts, h, log),
 		newFeed("bgppeers", "", c.peers, s.peers, h, log),
 		newFeed("bgpadvertisements", "", c.bgpAdverts, s.bgpAdverts, h, log),
+		newFeed("bfdprofiles", "", c.bfdProfiles, s.bfdProfiles, h, log),
+		newFeed("communities", "", c.communities, s.communities, h, log),
+		newFeed(passwordFeed, "type="+string(parse.PasswordType), c.core.CoreV1().Secrets(s.opts.Namespace), s.passwords, h, log),
 	}
 	switch s.opts.Role {
 	case Controller:
@@ -236,6 +247,10 @@ func (s *Source) around() parse.Objects {
 		L2Advertisements:  s.l2Adverts.list(),
 		Peers:             s.peers.list(),
 		BGPAdvertisements: s.bgpAdverts.list(),
+		BFDProfiles:       s.bfdProfiles.list(),
+		Communities:       s.communities.list(),
+		Secrets:           s.passwords.list(),
+		SecretsUnread:     !s.passwords.hasSynced(),
 		Speakers:          speakers,
 		Options:           parse.Options{LoadBalancerClass: s.opts.LoadBalancerClass, Announcing: announcing},
 		Now:               time.Now(),
@@ -243,11 +258,23 @@ func (s *Source) around() parse.Objects {
 	}
 }
 
-// synced reports whether every resource that goes into a Snapshot has been listed. ServiceCIDRs only give warnings, so nothing waits for them.
+// passwordFeed is what the feed of the Secrets with passwords is called, in the log too.
+const passwordFeed = "secrets of type " + string(parse.PasswordType)
+
+// synced reports whether every resource that goes into a Snapshot has been listed. ServiceCIDRs only give warnings, so nothing waits for
+// them; and where passwords may not be read, only the peers that need one go without.
 func (s *Source) synced() bool {
 	return s.services.hasSynced() && s.slices.hasSynced() && s.nodes.hasSynced() && s.pools.hasSynced() && s.l2Adverts.hasSynced() &&
-		s.peers.hasSynced() && s.bgpAdverts.hasSynced() &&
+		s.peers.hasSynced() && s.bgpAdverts.hasSynced() && s.bfdProfiles.hasSynced() && s.communities.hasSynced() &&
+		(s.passwords.hasSynced() || s.unsigned.Load()) &&
 		(s.opts.Role != Controller || s.speakers.hasSynced() && s.reservations.hasSynced() && s.namespaces.hasSynced())
+}
+
+// refuse notes that a resource may not be read: for passwords nothing waits then.
+func (s *Source) refuse(resource string) {
+	if resource == passwordFeed && !s.unsigned.Swap(true) {
+		s.touch()
+	}
 }
 
 // Err says what cannot be read now, nil when everything is being watched. While it is not nil, Snapshot may be out of date.

@@ -110,6 +110,12 @@ func sameServiceCIDR(a, b *networkingv1.ServiceCIDR) bool {
 
 func trimSecret(s *corev1.Secret) { trimMeta(s) }
 
+// trimPassword keeps the password.
+func trimPassword(s *corev1.Secret) {
+	trimMeta(s)
+	s.Data = map[string][]byte{parse.PasswordEntry: s.Data[parse.PasswordEntry]}
+}
+
 func sameSecret(a, b *corev1.Secret) bool {
 	return a.UID == b.UID && equality.Semantic.DeepEqual(a.Data, b.Data)
 }
@@ -133,6 +139,14 @@ func samePeer(a, b *v1beta1.BGPPeer) bool {
 }
 
 func sameBGPAdvert(a, b *v1beta1.BGPAdvertisement) bool {
+	return sameMeta(a, b) && equality.Semantic.DeepEqual(a.Spec, b.Spec) && equality.Semantic.DeepEqual(a.Status, b.Status)
+}
+
+func sameBFDProfile(a, b *v1beta1.BFDProfile) bool {
+	return sameMeta(a, b) && equality.Semantic.DeepEqual(a.Spec, b.Spec) && equality.Semantic.DeepEqual(a.Status, b.Status)
+}
+
+func sameCommunity(a, b *v1beta1.Community) bool {
 	return sameMeta(a, b) && equality.Semantic.DeepEqual(a.Spec, b.Spec) && equality.Semantic.DeepEqual(a.Status, b.Status)
 }
 

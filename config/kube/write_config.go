@@ -47,6 +47,10 @@ func (w *Writer) WriteReady(ctx context.Context, ref config.Ref, generation int6
 		return writeReady(ctx, w.client.peers, w.source.peers, ref, ready, func(o *v1beta1.BGPPeer) []metav1.Condition { return o.Status.Conditions })
 	case parse.KindBGPAdvertisement:
 		return writeReady(ctx, w.client.bgpAdverts, w.source.bgpAdverts, ref, ready, func(o *v1beta1.BGPAdvertisement) []metav1.Condition { return o.Status.Conditions })
+	case parse.KindBFDProfile:
+		return writeReady(ctx, w.client.bfdProfiles, w.source.bfdProfiles, ref, ready, func(o *v1beta1.BFDProfile) []metav1.Condition { return o.Status.Conditions })
+	case parse.KindCommunity:
+		return writeReady(ctx, w.client.communities, w.source.communities, ref, ready, func(o *v1beta1.Community) []metav1.Condition { return o.Status.Conditions })
 	}
 	return fmt.Errorf("writing condition of %s: unknown kind", ref)
 }

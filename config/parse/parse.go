@@ -33,7 +33,8 @@ type Objects struct {
 	BFDProfiles       []*v1beta1.BFDProfile
 	Communities       []*v1beta1.Community
 	Secrets           []*corev1.Secret // of Herald's own namespace
-	SecretsUnknown    bool             // Secrets have not been read: that one is missing means nothing
+	SecretsUnread     bool             // Secrets have not been read yet: that one is missing means nothing
+	SecretsUnseen     bool             // Secrets are not looked at: each is taken to hold a password
 	Speakers          []*v1beta1.SpeakerStatus
 	Options           Options
 	Now               time.Time // reservations that have ended by now are expired; zero: none is
@@ -100,7 +101,7 @@ func Parse(in Objects, last Memory) (*config.Snapshot, Memory) {
 	snap.Released = m.services.released(in.Left)
 	snap.Speakers = parseSpeakers(m.speakers, in.Speakers)
 
-	w := &world{memory: m, nodes: snap.Nodes, now: in.Now, secrets: make(map[string]*corev1.Secret), secretsUnknown: in.SecretsUnknown}
+	w := &world{memory: m, nodes: snap.Nodes, now: in.Now, secrets: make(map[string]*corev1.Secret), secretsUnread: in.SecretsUnread, secretsUnseen: in.SecretsUnseen}
 	for _, s := range in.Secrets {
 		w.secrets[s.Name] = s
 	}
@@ -137,11 +138,12 @@ type world struct {
 	objects  []config.Object
 	problems []config.Problem
 
-	secrets        map[string]*corev1.Secret // by name
-	secretsUnknown bool
-	profiles       map[string]*config.BFDProfile // in force, by name
-	profiledBy     map[string]string             // by name of the peer in force: its profile, in force or not
-	aliases        map[string]alias              // in force, by name
+	secrets       map[string]*corev1.Secret // by name
+	secretsUnread bool
+	secretsUnseen bool
+	profiles      map[string]*config.BFDProfile // in force, by name
+	profiledBy    map[string]string             // by name of the peer in force: its profile, in force or not
+	aliases       map[string]alias              // in force, by name
 }
 
 // see notes that a config object exists.

@@ -20,7 +20,7 @@ const maxPassword = 80
 // password finds the password of a peer. While the Secret is missing or no good, a version that was in force before goes by what it was
 // then, and any other has to wait.
 func (w *world) password(spec *peerSpec) (config.Password, *config.Problem) {
-	if spec.secret == "" {
+	if spec.secret == "" || w.secretsUnseen {
 		return "", nil
 	}
 	found, reason, message := w.lookup(spec.secret)
@@ -40,7 +40,7 @@ func (w *world) lookup(name string) (found config.Password, reason, message stri
 		entry = string(s.Data[PasswordEntry])
 	}
 	switch {
-	case s == nil && w.secretsUnknown:
+	case s == nil && w.secretsUnread:
 		return "", UnknownSecret, "the Secrets of Herald's namespace cannot be read (yet), so there is no session without the password; the log says why"
 	case s == nil:
 		return "", UnknownSecret, fmt.Sprintf("there is no Secret %s of type %s in Herald's namespace; the peer is taken in when it appears", name, PasswordType)

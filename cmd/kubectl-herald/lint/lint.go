@@ -143,7 +143,7 @@ func families(policy *corev1.IPFamilyPolicy) []corev1.IPFamily {
 // together judges what the objects say of each other.
 func (l *linter) together(class string) {
 	objects := l.cluster.Objects
-	objects.Options, objects.Synced = parse.Options{LoadBalancerClass: class}, true
+	objects.Options, objects.Synced, objects.SecretsUnseen = parse.Options{LoadBalancerClass: class}, true, true
 	objects.Services = slices.DeleteFunc(slices.Clone(objects.Services), func(s *corev1.Service) bool { return s.Spec.Type != corev1.ServiceTypeLoadBalancer })
 	snap, _ := parse.Parse(objects, parse.Memory{})
 	for _, p := range snap.Problems {

@@ -53,6 +53,10 @@ func addOurs(c *kube.Cluster, d Document) (bool, error) {
 		return true, add(d, &c.Peers)
 	case "BGPAdvertisement":
 		return true, add(d, &c.BGPAdvertisements)
+	case "BFDProfile":
+		return true, add(d, &c.BFDProfiles)
+	case "Community":
+		return true, add(d, &c.Communities)
 	case "SpeakerStatus":
 		return true, add(d, &c.Speakers)
 	}
