@@ -35,6 +35,7 @@ type speaker struct {
 	took    int         // addresses newly answered for
 	since   []int       // by node: since when it was heard without a break
 	answers []L2Address // what it answers for
+	decider *Decider
 }
 
 type heard struct {
@@ -60,7 +61,7 @@ func newWorld(seed uint64, f Facts) *world {
 		away: make([]bool, len(f.Members)), known: make([]*config.Snapshot, len(f.Members)),
 	}
 	for i := range f.Members {
-		s := &speaker{said: f.Members[i], memory: Memory{}, heard: make([]heard, len(f.Members)), since: make([]int, len(f.Members))}
+		s := &speaker{said: f.Members[i], memory: Memory{}, heard: make([]heard, len(f.Members)), since: make([]int, len(f.Members)), decider: NewDecider()}
 		for k := range f.Members {
 			s.heard[k] = heard{member: f.Members[k]}
 		}
@@ -141,7 +142,7 @@ func (w *world) step(i int) {
 			f.Members = append(f.Members, h.member)
 		}
 	}
-	d := Decide(f)
+	d := s.decider.Decide(f)
 	s.answers = d.L2
 	w.say(i, d.Claims)
 }
@@ -282,7 +283,7 @@ func TestNodeLoss(t *testing.T) {
 		w.part = func(a, b int) bool { return a == lost || b == lost }
 		w.nodes[lost].said.Claims = nil // a crash: it answers for nothing more
 		was := w.nodes[lost]
-		w.nodes[lost] = &speaker{said: Member{Node: name}, heard: make([]heard, 5), memory: Memory{}, since: make([]int, 5)}
+		w.nodes[lost] = &speaker{said: Member{Node: name}, heard: make([]heard, 5), memory: Memory{}, since: make([]int, 5), decider: NewDecider()}
 		dead := 0
 		for _, owner := range before {
 			if owner == name {
@@ -311,7 +312,7 @@ func (w *world) rejoin(i int) {
 	w.away[i] = false
 	s := w.nodes[i]
 	s.said = Member{Node: w.facts.Members[i].Node, Interfaces: w.facts.Members[i].Interfaces}
-	s.version = 1000
+	s.version += 1000
 	for k, o := range w.nodes {
 		s.heard[k] = heard{member: o.said, version: o.version, at: w.now}
 		for a, c := range o.said.Claims {

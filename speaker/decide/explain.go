@@ -24,6 +24,9 @@ type Explanation struct {
 	Advertisements []string // names of the advertisements that cover it, sorted
 	Able           []Announcer
 	Owner          string // L2: the best of those that claim it, else who would be elected; "" when nobody
+	Claimed        bool   // L2: the owner claims it, so that it stays there whoever else may come
+	To             string // L2: the node that the owner hands it on to; "" when it does not
+	StandIn        string // L2: the node that answers in place of an owner that restarts; "" when none does
 }
 
 // Announcer is a node that may announce an address.
@@ -107,7 +110,7 @@ func (x *Explainer) l2(e Explanation, u *use) Explanation {
 	}
 	v := x.d.places[e.Addr]
 	if v.owner != nobody {
-		e.Owner = x.d.members[v.owner].Node
+		x.owner(&e, v)
 	}
 	if len(e.Able) == 0 && v.owner == nobody {
 		e.Reason, e.Message = NoEligibleNode, x.d.l2Message(u)
@@ -115,6 +118,34 @@ func (x *Explainer) l2(e Explanation, u *use) Explanation {
 	}
 	e.Reason = Announced
 	return e
+}
+
+// owner says who has an address, and what is about to change.
+func (x *Explainer) owner(e *Explanation, v *vip) {
+	e.Owner, e.Claimed = x.d.members[v.owner].Node, v.resolved
+	if v.heir != nobody && v.heir != v.owner {
+		e.To = x.d.members[v.heir].Node
+	}
+	if v.resolved && x.d.members[v.owner].State == Restarting {
+		if deputy := x.d.deputy(v); deputy != nobody {
+			e.StandIn = x.d.members[deputy].Node
+		}
+	}
+}
+
+// Successor returns the node that would probably take an L2 address over if its owner went: of the most welcome the best ranked, unless
+// that has clearly more to do than the next. "" when there is none.
+func (x *Explainer) Successor(e Explanation) string {
+	v := x.d.places[e.Addr]
+	if v == nil || e.Protocol != L2 {
+		return ""
+	}
+	rest := vip{hash: v.hash, likes: v.likes, gets: slices.DeleteFunc(slices.Clone(v.gets), func(m int32) bool { return m == v.owner })}
+	next := x.d.choose(&rest, x.d.loads, slack(len(x.d.order), len(x.d.members)))
+	if next == nobody {
+		return ""
+	}
+	return x.d.members[next].Node
 }
 
 func (x *Explainer) bgp(e Explanation, svc *config.Service, t *telling) Explanation {

@@ -279,3 +279,82 @@ func TestFreezeJourney(t *testing.T) {
 		}
 	}
 }
+
+// TestAnyJourney lets drains, restarts, crashes, splits and frozen processes come as they may, one over the other: when all is quiet again,
+// every address has one owner, and none is where it must not be.
+func TestAnyJourney(t *testing.T) {
+	back := 3 * time.Second
+	for seed := range uint64(16) {
+		nodes := 3 + int(seed%4)
+		f := plain(nodes, 30)
+		if seed%2 == 0 {
+			f.Config.L2Advertisements[0].FailbackDelay = &back
+		}
+		if seed%3 == 0 {
+			f.Config.L2Advertisements[0].Preferred = []config.Preference{{Weight: 7, Nodes: config.Only("node-000", "node-002")}}
+		}
+		w := newWorld(seed, f)
+		w.run(60)
+		for range 12 {
+			w.incident()
+			w.run(w.IntN(2 * silence))
+		}
+		w.calm()
+		w.run(2*silence + 400)
+		drain := map[string]bool{}
+		for _, n := range w.facts.Config.Nodes {
+			drain[n.Name] = n.Drain
+		}
+		for a, owner := range w.whole(t, "calm again") {
+			if drain[owner] {
+				t.Errorf("seed %d: %s is with %s, which is drained", seed, a, owner)
+			}
+		}
+		for _, s := range w.nodes {
+			if i := slices.IndexFunc(s.answers, func(l L2Address) bool { return l.For != "" || l.Taken == HandedOn || l.Taken == Won }); i >= 0 {
+				t.Errorf("seed %d: %s does not come to rest: %+v", seed, s.said.Node, s.answers[i])
+			}
+		}
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+}
+
+// incident lets something happen to some node.
+func (w *world) incident() {
+	i := w.IntN(len(w.nodes))
+	name := w.nodes[i].said.Node
+	switch w.IntN(8) {
+	case 0, 1: // never all of them
+		on := i > 0 && !w.facts.Config.Nodes[i].Drain
+		w.learn(drained(w.facts.Config, name, on), 1+w.IntN(40))
+	case 2:
+		if !w.away[i] {
+			w.restart(i, w.IntN(2*silence))
+		}
+	case 3:
+		w.away[i] = true // frozen
+	case 4:
+		w.away[i] = false
+	case 5:
+		w.split(1 + w.IntN(len(w.nodes)-1))
+	case 6:
+		w.heal()
+	case 7: // a crash, and a new process without memory
+		part := w.part
+		w.cut(i)
+		w.run(w.IntN(2 * silence))
+		w.rejoin(i)
+		w.part = part
+	}
+}
+
+// calm ends all that is going on, but for the drains.
+func (w *world) calm() {
+	w.heal()
+	for i := range w.nodes {
+		w.away[i] = false
+		w.known[i] = w.facts.Config
+	}
+}

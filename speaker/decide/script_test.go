@@ -145,6 +145,11 @@ func printExplanation(b *strings.Builder, x *Explainer, e Explanation) {
 	if e.Owner != "" {
 		fmt.Fprintf(b, ", owner %s", e.Owner)
 	}
+	for _, who := range []struct{ what, node string }{{"handed on to", e.To}, {"in whose place answers", e.StandIn}, {"then", x.Successor(e)}} {
+		if who.node != "" {
+			fmt.Fprintf(b, ", %s %s", who.what, who.node)
+		}
+	}
 	if e.Message != "" {
 		fmt.Fprintf(b, ": %s", e.Message)
 	}
