@@ -232,7 +232,11 @@ func session(s config.Session) v1beta1.SpeakerBGPSession {
 		LocalASN:     int64(s.LocalASN),
 		PeerASN:      int64(s.PeerASN),
 		Advertised:   v1beta1.SpeakerAdvertised{IPv4: int32(s.Advertised[config.IPv4]), IPv6: int32(s.Advertised[config.IPv6])},
+		BFD:          s.BFD,
 		LastError:    s.LastError,
+	}
+	if s.Restart > 0 {
+		out.GracefulRestart = &metav1.Duration{Duration: s.Restart}
 	}
 	for _, f := range s.Families {
 		out.Families = append(out.Families, v1beta1.IPFamily(strings.ToLower(f.String())))

@@ -75,11 +75,14 @@ func parsePrefixes(texts []string) []netip.Prefix {
 func parseSession(b *v1beta1.SpeakerBGPSession) config.Session {
 	s := config.Session{
 		Peer: b.Peer, Address: b.Address, LocalAddress: b.LocalAddress, State: b.State, Since: b.Since.Time,
-		LocalASN: uint32(b.LocalASN), PeerASN: uint32(b.PeerASN), LastError: b.LastError,
+		LocalASN: uint32(b.LocalASN), PeerASN: uint32(b.PeerASN), BFD: b.BFD, LastError: b.LastError,
 		Advertised: map[config.Family]int{config.IPv4: int(b.Advertised.IPv4), config.IPv6: int(b.Advertised.IPv6)},
 	}
 	if b.HoldTime != nil {
 		s.HoldTime = b.HoldTime.Duration
+	}
+	if b.GracefulRestart != nil {
+		s.Restart = b.GracefulRestart.Duration
 	}
 	for _, f := range b.Families {
 		switch f {
