@@ -190,17 +190,23 @@ func checkPermissions(t *testing.T, l *lab.Lab) {
 	}{
 		{
 			"controller",
-			[]string{"patch services/status", "patch ipaddresspools.heraldlb.io/status", "create events.events.k8s.io", "get secrets/" + chartName + "-gossip", "create secrets"},
 			[]string{
-				"update services", "patch services", "patch nodes", "list secrets", "get secrets/other", "create pods", "patch speakerstatuses.heraldlb.io/status",
+				"patch services/status", "patch ipaddresspools.heraldlb.io/status", "create events.events.k8s.io", "get secrets/" + chartName + "-gossip",
+				"create secrets", "watch secrets", "patch bfdprofiles.heraldlb.io/status", "patch communities.heraldlb.io/status",
+			},
+			[]string{
+				"update services", "patch services", "patch nodes", "get secrets/other", "update secrets/other", "delete secrets", "create pods", "patch speakerstatuses.heraldlb.io/status",
 				"patch ipaddresspools.heraldlb.io", "delete ipaddresspools.heraldlb.io", "update customresourcedefinitions.apiextensions.k8s.io", "get configmaps",
 			},
 		},
 		{
 			"speaker",
-			[]string{"list services", "watch endpointslices.discovery.k8s.io", "create speakerstatuses.heraldlb.io", "patch speakerstatuses.heraldlb.io/status", "get secrets/" + chartName + "-gossip"},
 			[]string{
-				"patch services/status", "update services", "patch nodes", "list secrets", "get secrets/other", "create secrets", "create leases.coordination.k8s.io",
+				"list services", "watch endpointslices.discovery.k8s.io", "create speakerstatuses.heraldlb.io", "patch speakerstatuses.heraldlb.io/status",
+				"get secrets/" + chartName + "-gossip", "watch secrets", "watch bfdprofiles.heraldlb.io", "watch communities.heraldlb.io",
+			},
+			[]string{
+				"patch services/status", "update services", "patch nodes", "get secrets/other", "create secrets", "update secrets", "create leases.coordination.k8s.io",
 				"patch ipaddresspools.heraldlb.io/status", "delete speakerstatuses.heraldlb.io", "get configmaps",
 			},
 		},
@@ -228,8 +234,10 @@ func checkPermissions(t *testing.T, l *lab.Lab) {
 				t.Errorf("the %s may %s", tt.as, what)
 			}
 		}
-		if _, err := l.Kubectl(deadline(t), "auth", "can-i", "--as", user, "--namespace", "default", "-q", "create", "secrets"); err == nil {
-			t.Errorf("the %s may make Secrets in other namespaces", tt.as)
+		for _, verb := range []string{"create", "list"} {
+			if _, err := l.Kubectl(deadline(t), "auth", "can-i", "--as", user, "--namespace", "default", "-q", verb, "secrets"); err == nil {
+				t.Errorf("the %s may %s Secrets in other namespaces", tt.as, verb)
+			}
 		}
 	}
 }
