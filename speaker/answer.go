@@ -10,15 +10,18 @@ import (
 	"github.com/heraldlb/herald/speaker/decide"
 )
 
-// answer hands the Layer 2 part out: the claims to gossip, the addresses to the responders.
-func (s *Speaker) answer(desired decide.Desired) {
+// answer hands the Layer 2 part out: the claims to gossip, the addresses to the responders. It returns after what time to do so again (0: need
+// not).
+func (s *Speaker) answer(now time.Time, desired decide.Desired) time.Duration {
 	was := make(map[netip.Addr]decide.L2Address, len(s.announced))
 	for _, a := range s.announced {
 		was[a.Addr] = a
 	}
+	s.linger.hand(now, s.announced, desired.L2)
 	s.claims, s.announced = desired.Claims, desired.L2
 	s.publish()
-	s.opt.L2.Set(desired.L2, s.opt.Links.Interfaces())
+	lingering, wait := s.linger.still(now)
+	s.opt.L2.Set(slices.Concat(desired.L2, lingering), s.opt.Links.Interfaces())
 	for _, a := range desired.L2 {
 		before, had := was[a.Addr]
 		delete(was, a.Addr)
@@ -31,6 +34,47 @@ func (s *Speaker) answer(desired decide.Desired) {
 		}
 		s.opt.Log.Info("no longer answering for address", "address", a)
 	}
+	return wait
+}
+
+// lingerMost is how long a node goes on answering for an address after another node has claimed it that was to have it: that one says so when
+// it begins to open its sockets, and nobody must find the address unanswered. The node that hands over forwards meanwhile.
+const lingerMost = 50 * time.Millisecond
+
+// linger is what this node has handed over and still answers for.
+type linger map[netip.Addr]lingering
+
+type lingering struct {
+	decide.L2Address
+	until time.Time
+}
+
+// hand compares what was answered for with what is to be.
+func (l linger) hand(now time.Time, was, is []decide.L2Address) {
+	has := make(map[netip.Addr]bool, len(is))
+	for _, a := range is {
+		has[a.Addr] = true
+		delete(l, a.Addr)
+	}
+	for _, a := range was {
+		if a.Taken == decide.HandedOn && !has[a.Addr] {
+			l[a.Addr] = lingering{a, now.Add(lingerMost)}
+		}
+	}
+}
+
+// still returns what is to be answered for a little longer, and how long that is.
+func (l linger) still(now time.Time) (out []decide.L2Address, wait time.Duration) {
+	for a, x := range l {
+		left := x.until.Sub(now)
+		if left <= 0 {
+			delete(l, a)
+			continue
+		}
+		out = append(out, x.L2Address)
+		wait = sooner(wait, left)
+	}
+	return out, wait
 }
 
 // tell logs and counts what an answer has become, and repeats the announcement where the neighbours may believe somebody else.

@@ -2,6 +2,7 @@ package speaker
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -22,25 +23,51 @@ func (s *Speaker) Retire(ctx context.Context) {
 		s.opt.Gossip.Publish(self)
 	}
 	s.announced = slices.DeleteFunc(slices.Clone(s.announced), func(a decide.L2Address) bool { return a.For != "" })
+	since := map[netip.Addr]time.Time{} // when another was seen to have taken an address
 	for {
-		s.announced = slices.DeleteFunc(slices.Clone(s.announced), s.taken)
+		wait := s.handOver(time.Now(), since)
 		s.opt.L2.Set(s.announced, s.opt.Links.Interfaces())
 		if len(s.announced) == 0 || s.alone() {
 			break
 		}
+		var over <-chan time.Time
+		if wait > 0 {
+			over = time.After(wait)
+		}
 		select {
 		case <-s.opt.Gossip.Changed():
+			continue
+		case <-over:
 			continue
 		case <-ctx.Done():
 		}
 		break
 	}
+	s.announced = slices.DeleteFunc(s.announced, s.taken)
 	for _, a := range s.announced {
 		s.opt.Log.Warn("stopping, and no other speaker took the address over", "address", a.Addr)
 	}
 	s.announced, s.claims = nil, nil
 	s.opt.L2.Set(nil, s.opt.Links.Interfaces())
 	s.opt.Reporter.Report(Report{Troubles: []Trouble{{Reason: "Stopped", Message: "the speaker of this node was stopped"}}})
+}
+
+// handOver drops the addresses that others have taken, and had time to open their sockets for; it returns how long until the next one is.
+func (s *Speaker) handOver(now time.Time, since map[netip.Addr]time.Time) (wait time.Duration) {
+	s.announced = slices.DeleteFunc(slices.Clone(s.announced), func(a decide.L2Address) bool {
+		if !s.taken(a) {
+			return false
+		}
+		if since[a.Addr].IsZero() {
+			since[a.Addr] = now
+		}
+		left := lingerMost - now.Sub(since[a.Addr])
+		if left > 0 {
+			wait = sooner(wait, left)
+		}
+		return left <= 0
+	})
+	return wait
 }
 
 // pauseMost is how long a speaker that restarts goes on answering after it has said so: until another stands in for it.

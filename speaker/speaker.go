@@ -103,13 +103,16 @@ type Speaker struct {
 	announced []decide.L2Address          // as handed out last
 	last      decide.Member               // as published last
 	published bool
+	linger    linger
 	counts    tally
 	ready     *atomic.Bool
 }
 
 // New returns a Speaker that does nothing until Run.
 func New(opt Options) *Speaker {
-	return &Speaker{opt: opt, wire: newWire(), able: able{}, decider: decide.NewDecider(), counts: newTally(), ready: &atomic.Bool{}}
+	return &Speaker{
+		opt: opt, wire: newWire(), able: able{}, decider: decide.NewDecider(), linger: linger{}, counts: newTally(), ready: &atomic.Bool{},
+	}
 }
 
 // Ready reports whether the speaker has found its place among the others: what its node had before a restart it answers for again. It may be
@@ -224,8 +227,9 @@ func (s *Speaker) act(facts decide.Facts, restrained bool) time.Duration {
 	if restrained {
 		s.restrain(&desired)
 	}
+	var again time.Duration
 	if s.resume.done {
-		s.answer(desired)
+		again = s.answer(facts.Now, desired)
 	}
 	s.opt.BGP.Set(bgp.Desired{
 		Peers:      desired.Peers,
@@ -235,9 +239,9 @@ func (s *Speaker) act(facts decide.Facts, restrained bool) time.Duration {
 		Interfaces: s.opt.Links.Interfaces(),
 	})
 	if desired.Again.IsZero() {
-		return 0
+		return again
 	}
-	return max(desired.Again.Sub(facts.Now), minInterval)
+	return sooner(again, max(desired.Again.Sub(facts.Now), minInterval))
 }
 
 // sooner returns the smaller of two waits, of which 0 means for ever.

@@ -304,6 +304,8 @@ func TestRetireHandsOver(t *testing.T) {
 			}
 		})
 		w.change(func(w *world) { w.view = viewOf(other(decide.Up, map[netip.Addr]decide.Claim{vip(): {Counter: 9}})) })
+		w.holds(t, "when the other has just said that it has it", true)
+		time.Sleep(lingerMost)
 		w.holds(t, "when the other has it", false)
 		<-retired
 	})
