@@ -79,7 +79,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 func (o *owner) apply(ctx context.Context, w *wish) {
 	o.know(w.links)
 	o.remember(w.desired)
-	wants := w.wants(o.mayLook)
+	wants := w.wants(o.wants, o.mayLook)
 	for _, step := range rules().Diff(o.wants, wants) {
 		switch step.Kind {
 		case reconcile.Remove:

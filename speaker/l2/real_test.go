@@ -22,7 +22,7 @@ import (
 // runReal runs a reconciler on real interfaces until the test ends.
 func runReal(t testing.TB) *Reconciler {
 	t.Helper()
-	r := New(Options{Log: slog.New(slog.DiscardHandler)})
+	r := New(Options{Log: slog.New(slog.DiscardHandler), Probe: true})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
@@ -35,17 +35,23 @@ func runReal(t testing.TB) *Reconciler {
 	return r
 }
 
-// awaitHeld waits until exactly n addresses are answered for.
-func awaitHeld(t testing.TB, r *Reconciler, n int) {
+// await waits until ok holds, and looks whenever the reconciler has something new.
+func await(t testing.TB, r *Reconciler, ok func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
-	for len(r.Actual()) != n {
+	deadline := time.After(time.Minute)
+	for !ok() {
 		select {
 		case <-r.Changed():
 		case <-deadline:
-			t.Fatalf("still %d addresses, want %d", len(r.Actual()), n)
+			t.Fatalf("%d addresses are answered for, conflicts %v", len(r.Actual()), r.Conflicts())
 		}
 	}
+}
+
+// awaitHeld waits until exactly n addresses are answered for.
+func awaitHeld(t testing.TB, r *Reconciler, n int) {
+	t.Helper()
+	await(t, r, func() bool { return len(r.Actual()) == n })
 }
 
 // kernelClient is another network namespace on the segment, with the kernel's own ARP and NDP.
@@ -201,14 +207,7 @@ func TestKernelConflict(t *testing.T) {
 			}
 		}
 	})
-	deadline := time.After(20 * time.Second)
-	for len(r.Conflicts()) < 2 {
-		select {
-		case <-r.Changed():
-		case <-deadline:
-			t.Fatalf("conflicts %v, want both addresses", r.Conflicts())
-		}
-	}
+	await(t, r, func() bool { return len(r.Conflicts()) == 2 })
 	for _, c := range r.Conflicts() {
 		if c.MAC != far.MAC || c.Interface != "near0" {
 			t.Errorf("conflict %+v, want one with %s", c, far.MAC)
@@ -239,6 +238,25 @@ func BenchmarkSetToAnswering(b *testing.B) {
 	}
 }
 
+// awaitQuiet waits until n addresses of one protocol have been announced as often as a takeover asks for.
+func awaitQuiet(t testing.TB, r *Reconciler, n int) {
+	t.Helper()
+	frames := uint64(n * (len(burst()) + 1))
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range 6000 {
+		done := n == 0
+		for _, c := range r.Counts() {
+			done = done || c.Gratuitous >= frames && (c.Protocol == NDP || c.Gratuitous >= 2*frames)
+		}
+		if done {
+			return
+		}
+		<-tick.C
+	}
+	t.Fatalf("not announced often enough: %+v", r.Counts())
+}
+
 func benchSet(b *testing.B, n int, six bool) {
 	near, _ := nettest.Veth(b, "near0", "far0")
 	r := runReal(b)
@@ -253,6 +271,7 @@ func benchSet(b *testing.B, n int, six bool) {
 	}
 	r.Set(desired[:n], links)
 	awaitHeld(b, r, n)
+	awaitQuiet(b, r, n)
 	for b.Loop() {
 		r.Set(desired, links)
 		awaitHeld(b, r, n+1)

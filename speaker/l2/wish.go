@@ -18,6 +18,8 @@ type wish struct {
 	links   []config.Interface
 }
 
+func protocols() [2]Protocol { return [...]Protocol{ARP, NDP} }
+
 // key names a responder. A renamed interface is another one, and so is a new one with the name of an old.
 type key struct {
 	name     string
@@ -65,13 +67,19 @@ func sure(d *decide.L2Address) bool {
 	return d.Taken == decide.TookOver || d.Taken == decide.Won || d.Taken == decide.Returned
 }
 
-// wants sorts a wish by responder. Probe says whether an address is to be probed before it is answered for.
-func (w *wish) wants(probe func(*decide.L2Address) bool) map[key]want {
-	by := make(map[string]*[2]want, len(w.links)) // ARP, NDP
+// wants sorts a wish by responder. Probe says whether an address is to be probed before it is answered for. Old is what a former wish
+// came to: how much room it took this one is likely to need, too.
+func (w *wish) wants(old map[key]want, probe func(*decide.L2Address) bool) map[key]want {
+	by := make(map[string]*[2]want, len(w.links)) // in the order of protocols
 	for _, l := range w.links {
 		if mac, err := net.ParseMAC(l.MAC); err == nil && len(mac) == 6 && l.Up {
 			v := want{ifi: l, mac: mac}
 			by[l.Name] = &[2]want{v, v}
+			for i, p := range protocols() {
+				if n := len(old[key{name: l.Name, index: l.Index, protocol: p}].tasks); n > 0 {
+					by[l.Name][i].tasks = make([]task, 0, n+n/8+1)
+				}
+			}
 		}
 	}
 	for i := range w.desired {
@@ -79,7 +87,7 @@ func (w *wish) wants(probe func(*decide.L2Address) bool) map[key]want {
 	}
 	out := make(map[key]want, 2*len(by))
 	for name, vs := range by {
-		for i, p := range []Protocol{ARP, NDP} {
+		for i, p := range protocols() {
 			if v := vs[i]; len(v.tasks) > 0 {
 				v.tasks = tidy(v.tasks)
 				out[key{name: name, index: v.ifi.Index, protocol: p}] = v

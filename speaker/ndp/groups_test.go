@@ -22,7 +22,7 @@ import (
 // address has one too, whenever the kernel gets round to it.
 func joined(t *testing.T, name string) map[string]bool {
 	t.Helper()
-	b, err := os.ReadFile("/proc/self/net/igmp6")
+	b, err := os.ReadFile("/proc/thread-self/net/igmp6")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/heraldlb/herald/config"
 )
@@ -37,7 +38,26 @@ func Listen(ifi config.Interface, protocol int) (Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket on %s: %w", ifi.Name, err)
 	}
+	widen(conn)
 	return conn, nil
+}
+
+// queue is how much may wait for the reader, in bytes of kernel memory: some thousand frames, of clients that all ask at once while the
+// process has to wait for a processor.
+const queue = 4 << 20
+
+// widen makes the socket's receive queue as long as the process may, which without CAP_NET_ADMIN is net.core.rmem_max. What it already is
+// serves as well.
+func widen(conn *packet.Conn) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, queue) != nil {
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, queue)
+		}
+	})
 }
 
 // Serve hands each frame to handle until ctx ends (nil) or the socket fails (its error). It closes the socket. The frame is valid during

@@ -134,14 +134,12 @@ func NewGate(conn Conn, program func([]Span) []bpf.Instruction) *Gate {
 // Admit lets frames about the addresses through. While the present filter covers them all and none was taken away, it stays. The kernel
 // exchanges filters in one step: no frame is lost in between.
 func (g *Gate) Admit(list []Answer) error {
+	if len(list) >= g.size && !slices.ContainsFunc(list, func(a Answer) bool { return !covers(g.spans, Word(a.Addr)) }) {
+		return nil
+	}
 	words := make([]uint32, len(list))
-	covered := true
 	for i, a := range list {
 		words[i] = Word(a.Addr)
-		covered = covered && covers(g.spans, words[i])
-	}
-	if covered && len(list) >= g.size {
-		return nil
 	}
 	spans := Cover(words, maxSpans)
 	if slices.Equal(spans, g.spans) {
