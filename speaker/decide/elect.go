@@ -26,9 +26,13 @@ func (d *Decider) resolve(v *vip) {
 			v.best, v.left = i, c.member
 		}
 	}
-	if !v.resolved && v.left == nobody {
-		return
+	if v.resolved || v.left != nobody {
+		d.bequeath(v)
 	}
+}
+
+// bequeath takes in to whom the best claim for an address hands it on, if that member may be given it.
+func (d *Decider) bequeath(v *vip) {
 	heir, ok := d.index[v.claimants[v.best].claim.To]
 	switch {
 	case !ok || heir == v.owner || !contains(v.gets, heir):

@@ -49,23 +49,35 @@ func (o obstacle) leaving() bool {
 // nodeObstacle judges a node with a live speaker by what does not depend on an address.
 func (b *board) nodeObstacle(name string, state State) obstacle {
 	node := b.nodes[name]
+	relief := b.relief(node, state)
 	switch {
 	case node != nil && node.NetworkUnavailable:
 		return networkUnavailable
-	case state == Draining:
-		return draining
-	case node != nil && node.Drain:
-		return drainTaint
-	case node != nil && node.OutOfService:
-		return outOfService
-	case node != nil && node.ExcludeLB && !b.facts.IgnoreExcludeLB:
-		return excluded
-	case node != nil && node.Unschedulable && b.facts.DrainOnCordon:
-		return cordoned
+	case relief != none:
+		return relief
 	case node == nil:
 		return unknownNode
 	case state == Restarting:
 		return restarting
+	}
+	return none
+}
+
+// relief says why a node is to be relieved; none when it is not. node is nil when it is not known.
+func (b *board) relief(node *config.Node, state State) obstacle {
+	switch {
+	case state == Draining:
+		return draining
+	case node == nil:
+		return none
+	case node.Drain:
+		return drainTaint
+	case node.OutOfService:
+		return outOfService
+	case node.ExcludeLB && !b.facts.IgnoreExcludeLB:
+		return excluded
+	case node.Unschedulable && b.facts.DrainOnCordon:
+		return cordoned
 	}
 	return none
 }
