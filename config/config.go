@@ -296,6 +296,10 @@ type Interface struct {
 	MAC     string // lower-case, colon-separated; "" when it has none
 	Up      bool   // administratively up with carrier
 	Subnets []netip.Prefix
+
+	// Stirred grows, as the node itself sees it, whenever the neighbours may have lost track of the interface though it is up: its carrier
+	// was gone for a moment, or the kernel asks to tell them anew (a virtual machine has moved, a bond has changed over).
+	Stirred uint64
 }
 
 // L2Holding is an address that a speaker answers for.
