@@ -164,7 +164,7 @@ func (d *Decider) linger(v *vip) *entry {
 
 // standIn has this node answer in place of an owner that restarts, if it is the one to do so.
 func (d *Decider) standIn(v *vip) *entry {
-	if d.members[v.owner].State != Restarting || d.members[d.self].obstacle != none || d.deputy(v) != d.self {
+	if d.members[v.owner].State != Restarting || d.deputy(v) != d.self {
 		return nil
 	}
 	e := &entry{l2: L2Address{Addr: v.addr, Taken: StandIn, For: d.members[v.owner].Node}}
@@ -176,23 +176,30 @@ func (d *Decider) standIn(v *vip) *entry {
 }
 
 // deputy returns the member that stands in for the owner of an address: the best ranked of those that may be given it and share a segment
-// with it. Where the endpoints are does not matter, as the frames go to the owner's node; nor do preferences.
+// with it. Where the endpoints are does not matter, as the frames go to the owner's node; nor do preferences. Where there is nobody else,
+// a node that is to be relieved, or is not known here, will do: it need not forward anything.
 func (d *Decider) deputy(v *vip) int32 {
-	deputy := nobody
-	for _, u := range v.uses {
-		if !u.stands() {
+	if m := d.bestBridge(v, func(m *member) bool { return m.obstacle == none }); m != nobody {
+		return m
+	}
+	return d.bestBridge(v, func(m *member) bool {
+		return m.State == Up && (m.obstacle.leaving() || m.obstacle == unknownNode)
+	})
+}
+
+// bestBridge returns the best ranked of the members that qualify and can answer in place of the owner of an address.
+func (d *Decider) bestBridge(v *vip, qualifies func(*member) bool) int32 {
+	best := nobody
+	for i := range d.members {
+		m := int32(i)
+		if m == v.owner || !qualifies(&d.members[i]) || best != nobody && d.compareRank(v.hash, m, best) <= 0 {
 			continue
 		}
-		for _, m := range u.reach.gets {
-			if m == v.owner || deputy != nobody && d.compareRank(v.hash, m, deputy) <= 0 {
-				continue
-			}
-			if len(d.bridges(v, m)) > 0 {
-				deputy = m
-			}
+		if len(d.bridges(v, m)) > 0 {
+			best = m
 		}
 	}
-	return deputy
+	return best
 }
 
 // bridge is an interface of one node, and the hardware address of another on the same segment.
