@@ -128,15 +128,15 @@ func (s *serving) find(addr netip.Addr) *address {
 
 // adopt goes over to what is wanted now.
 func (s *serving) adopt(v want, now time.Time) {
-	moved := s.want.ifi.MAC != v.ifi.MAC
+	stirred := s.want.stirred(v)
 	s.want, s.stale = v, true
 	s.list = merge(s.list, v.tasks, s.schedule.drop,
 		func(a *address, t task) { s.change(a, t, now) },
 		func(t task) *address { return s.meet(t, now) })
-	if !moved {
+	if !stirred {
 		return
 	}
-	for _, a := range s.list { // the neighbours have the old MAC in their caches
+	for _, a := range s.list {
 		if a.announced() {
 			s.schedule.begin(a, now)
 		}

@@ -55,7 +55,11 @@ func (v want) has(a netip.Addr) bool {
 	return ok
 }
 
-func sameWant(a, b want) bool { return a.ifi.MAC == b.ifi.MAC && slices.Equal(a.tasks, b.tasks) }
+func sameWant(a, b want) bool { return !a.stirred(b) && slices.Equal(a.tasks, b.tasks) }
+
+// stirred reports whether the neighbours have to be told anew of all addresses when the want becomes b: they have another MAC in their
+// caches, or switches may have forgotten where it is.
+func (v want) stirred(b want) bool { return v.ifi.MAC != b.ifi.MAC || v.ifi.Stirred != b.ifi.Stirred }
 
 // rules take responders away before others are set up: there is one answer for an address.
 func rules() reconcile.Rules[key, want] {

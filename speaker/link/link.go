@@ -53,13 +53,14 @@ type Options struct {
 // Watcher publishes the usable interfaces. Make it with New, run it with Run.
 type Watcher struct {
 	opt        Options
+	stirred    map[int]uint64 // how often each link was, by index; Run's goroutine owns it
 	interfaces atomic.Pointer[[]config.Interface]
 	changed    chan struct{}
 }
 
 // New returns a Watcher that knows no interface until Run has looked.
 func New(opt Options) *Watcher {
-	return &Watcher{opt: opt, changed: make(chan struct{}, 1)}
+	return &Watcher{opt: opt, stirred: map[int]uint64{}, changed: make(chan struct{}, 1)}
 }
 
 // Interfaces returns the usable interfaces, sorted by name. The caller must not change the slice.
@@ -117,7 +118,7 @@ func (w *Watcher) watch(ctx context.Context) error {
 	defer sub.stop() // joins the reader
 	for {
 		began := time.Now()
-		if err := w.look(handle); errors.Is(err, netlink.ErrDumpInterrupted) {
+		if err := w.look(handle, sub); errors.Is(err, netlink.ErrDumpInterrupted) {
 			sub.notice() // it changed while we looked: what came may lack something, so look again
 		} else if err != nil {
 			return fmt.Errorf("list interfaces: %w", err)
@@ -141,12 +142,28 @@ func (w *Watcher) watch(ctx context.Context) error {
 }
 
 // look lists everything and publishes what changed.
-func (w *Watcher) look(handle *netlink.Handle) error {
+func (w *Watcher) look(handle *netlink.Handle, sub *subscription) error {
 	links, addrs, err := list(handle)
 	if err == nil {
-		w.publish(usable(links, addrs, w.opt.Exclude))
+		next := usable(links, addrs, w.opt.Exclude)
+		w.count(next, sub.take())
+		w.publish(next)
 	}
 	return err
+}
+
+// count counts how often each interface was stirred. One that is down says so itself.
+func (w *Watcher) count(next []config.Interface, stirred map[int]struct{}) {
+	counts := make(map[int]uint64, len(next))
+	for i := range next {
+		n := w.stirred[next[i].Index]
+		if _, ok := stirred[next[i].Index]; ok && next[i].Up {
+			n++
+		}
+		counts[next[i].Index] = n
+		next[i].Stirred = n
+	}
+	w.stirred = counts
 }
 
 func list(handle *netlink.Handle) ([]netlink.Link, []netlink.Addr, error) {
@@ -170,5 +187,5 @@ func (w *Watcher) publish(next []config.Interface) {
 }
 
 func equal(a, b config.Interface) bool {
-	return a.Name == b.Name && a.Index == b.Index && a.MAC == b.MAC && a.Up == b.Up && slices.Equal(a.Subnets, b.Subnets)
+	return a.Name == b.Name && a.Index == b.Index && a.MAC == b.MAC && a.Up == b.Up && a.Stirred == b.Stirred && slices.Equal(a.Subnets, b.Subnets)
 }

@@ -8,11 +8,13 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/heraldlb/herald/config"
@@ -77,6 +79,16 @@ func TestUsable(t *testing.T) {
 		&netlink.Device{LinkAttrs: attrs("inVRF", 25, master(24))},
 		&netlink.Device{LinkAttrs: attrs("portOfUnknown", 26, master(99))},
 		&netlink.Vlan{LinkAttrs: attrs("bond0.7", 27, nil)},
+		&netlink.GenericLink{LinkAttrs: attrs("team0", 40, nil), LinkType: "team"},
+		&netlink.Device{LinkAttrs: attrs("teamPort", 41, master(40))},
+		&netlink.Vlan{LinkAttrs: attrs("port1.9", 42, nil)}, // a VLAN on a bond's port is no port itself
+		&netlink.Vlan{LinkAttrs: attrs("vlanInVRF", 43, master(24))},
+		&netlink.Vlan{LinkAttrs: attrs("vlanInBridge", 44, master(22))},
+		&netlink.Bond{LinkAttrs: attrs("bondInBridge", 45, master(22))},
+		&netlink.Bridge{LinkAttrs: attrs("bridgeInVRF", 46, master(24))},
+		&netlink.Macvlan{LinkAttrs: attrs("macvlan0", 47, nil)},
+		&netlink.Device{LinkAttrs: attrs("inOVS", 48, master(49))},
+		&netlink.GenericLink{LinkAttrs: attrs("ovs-system", 49, flags(unix.IFF_BROADCAST)), LinkType: "openvswitch"},
 		&netlink.Device{LinkAttrs: attrs("down", 30, flags(unix.IFF_BROADCAST))},
 		&netlink.Device{LinkAttrs: attrs("nocarrier", 31, flags(unix.IFF_UP|unix.IFF_BROADCAST))},
 		&netlink.Device{LinkAttrs: attrs("dormant", 32, flags(unix.IFF_UP|unix.IFF_LOWER_UP))},
@@ -99,12 +111,18 @@ func TestUsable(t *testing.T) {
 		{Name: "bond0", Index: 20, MAC: testMAC, Up: true},
 		{Name: "bond0.7", Index: 27, MAC: testMAC, Up: true},
 		{Name: "br0", Index: 22, MAC: testMAC, Up: true},
+		{Name: "bridgeInVRF", Index: 46, MAC: testMAC, Up: true},
 		{Name: "dormant", Index: 32, MAC: testMAC},
 		{Name: "down", Index: 30, MAC: testMAC, Subnets: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}},
 		{Name: "eth0", Index: 10, MAC: testMAC, Up: true, Subnets: subnets},
 		{Name: "eth1", Index: 11, MAC: testMAC, Up: true},
 		{Name: "inVRF", Index: 25, MAC: testMAC, Up: true},
+		{Name: "macvlan0", Index: 47, MAC: testMAC, Up: true},
 		{Name: "nocarrier", Index: 31, MAC: testMAC},
+		{Name: "ovs-system", Index: 49, MAC: testMAC},
+		{Name: "port1.9", Index: 42, MAC: testMAC, Up: true},
+		{Name: "team0", Index: 40, MAC: testMAC, Up: true},
+		{Name: "vlanInVRF", Index: 43, MAC: testMAC, Up: true},
 	}
 	got := usable(links, addrs, []*regexp.Regexp{regexp.MustCompile("^skip")})
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
@@ -191,6 +209,71 @@ func TestWatchLife(t *testing.T) {
 	await(t, w, "old name", "near0", gone)
 	nettest.Remove(t, "near1")
 	await(t, w, "removed", "near1", gone)
+}
+
+// A loss of carrier that is over when the watcher looks is told of all the same.
+func TestWatchShortLoss(t *testing.T) {
+	nettest.Need(t)
+	w := run(t)
+	_, far := nettest.Veth(t, "near0", "far0")
+	await(t, w, "appears", "near0", there(true))
+	link := nettest.Link(t, far.Name)
+	stirred := func() (n uint64, up bool) {
+		for _, i := range w.Interfaces() {
+			if i.Name == "near0" {
+				n, up = i.Stirred, i.Up
+			}
+		}
+		return n, up
+	}
+	before, _ := stirred()
+	deadline := time.After(20 * time.Second)
+	for n, up := stirred(); n == before || !up; n, up = stirred() { // one that the watcher sees itself does not count
+		must(t, netlink.LinkSetDown(link))
+		must(t, netlink.LinkSetUp(link))
+		select {
+		case <-deadline:
+			t.Fatalf("stirred %d times, at first %d; up: %v", n, before, up)
+		default:
+		}
+	}
+}
+
+func TestStirred(t *testing.T) {
+	message := func(kind uint16, flags uint32, event uint32) syscall.NetlinkMessage {
+		info := nl.NewIfInfomsg(unix.AF_UNSPEC)
+		info.Index, info.Flags = 7, flags
+		data := append(info.Serialize(), nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(1500)).Serialize()...)
+		if event > 0 {
+			data = append(data, nl.NewRtAttr(unix.IFLA_EVENT, nl.Uint32Attr(event)).Serialize()...)
+		}
+		return syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: kind}, Data: data}
+	}
+	cut := message(unix.RTM_NEWLINK, upFlags, unix.IFLA_EVENT_NOTIFY_PEERS)
+	cut.Data = cut.Data[:len(cut.Data)-2]
+	short := message(unix.RTM_NEWLINK, 0, 0)
+	short.Data = short.Data[:10]
+	for _, tt := range []struct {
+		name    string
+		message syscall.NetlinkMessage
+		want    bool
+	}{
+		{"nothing special", message(unix.RTM_NEWLINK, upFlags, 0), false},
+		{"a virtual machine has moved", message(unix.RTM_NEWLINK, upFlags, unix.IFLA_EVENT_NOTIFY_PEERS), true},
+		{"a bond has changed over", message(unix.RTM_NEWLINK, upFlags, unix.IFLA_EVENT_BONDING_FAILOVER), true},
+		{"another event", message(unix.RTM_NEWLINK, upFlags, unix.IFLA_EVENT_FEATURES), false},
+		{"no carrier", message(unix.RTM_NEWLINK, unix.IFF_UP|unix.IFF_BROADCAST, 0), true},
+		{"set down", message(unix.RTM_NEWLINK, unix.IFF_BROADCAST, 0), true},
+		{"removed", message(unix.RTM_DELLINK, 0, 0), false},
+		{"an address", message(unix.RTM_NEWADDR, 0, 0), false},
+		{"cut", cut, false},
+		{"too short", short, false},
+	} {
+		index, got := stirred(tt.message)
+		if got != tt.want || got && index != 7 {
+			t.Errorf("%s: stirred %v (link %d), want %v", tt.name, got, index, tt.want)
+		}
+	}
 }
 
 func TestWatchBridgePorts(t *testing.T) {
