@@ -137,9 +137,13 @@ func lastOf(r *probe.Report, remains string, after time.Time) (last time.Time, a
 // explain logs who answered when, when it was not one machine all the time.
 func (s *stage) explain(what string, seen sight) {
 	s.t.Helper()
+	told := 0
 	for ip, r := range seen.reports {
 		gap := r.LongestGap()
 		if len(r.Spans()) == 1 && r.Wait < 100*time.Millisecond {
+			continue
+		}
+		if told++; told > maxTold {
 			continue
 		}
 		s.t.Logf("%s: %s: longest gap %s from %s ; an answer took %s at most", what, ip, round(gap.Duration()), round(gap.From.Sub(r.Begin)), round(r.Wait))
@@ -155,6 +159,9 @@ func (s *stage) explain(what string, seen sight) {
 			s.t.Logf("  %s from %s to %s, %d times", name, round(span.From.Sub(r.Begin)), round(span.To.Sub(r.Begin)), span.Answers)
 		}
 	}
+	if told > maxTold {
+		s.t.Logf("%s: and %d more addresses", what, told-maxTold)
+	}
 	for _, list := range seen.attempts {
 		if text := firstFailures(list, what); len(text) > 0 {
 			s.t.Log(text...)
@@ -169,7 +176,11 @@ func (s *stage) explain(what string, seen sight) {
 	}
 }
 
-const maxSpans = 8
+// What is told of what went on: so many addresses, and so many changes of each.
+const (
+	maxTold  = 4
+	maxSpans = 8
+)
 
 func firstFailures(list probe.Attempts, what string) (text []any) {
 	for _, a := range list {
