@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/heraldlb/herald/config"
+	"github.com/heraldlb/herald/speaker/bfd"
 )
 
 // metrics are read from the rooms when they are asked for, so series of what is gone disappear by themselves.
@@ -14,20 +15,26 @@ type metrics struct {
 	requests, replies, gratuitous, conflicts *prometheus.Desc
 	sessionUp, advertised                    *prometheus.Desc
 	changes                                  *prometheus.Desc
+	transitions, updates                     *prometheus.Desc
+	pathUp, pathTransitions                  *prometheus.Desc
 }
 
 func newMetrics() metrics {
 	return metrics{
-		announced:  desc("herald_announced_addresses", "Addresses that this node announces.", "protocol"),
-		members:    desc("herald_gossip_members", "Speakers known to gossip, by state.", "state"),
-		problems:   desc("herald_config_problems", "Objects with something wrong.", "kind"),
-		requests:   desc("herald_l2_requests_total", "ARP requests and neighbour solicitations for announced addresses.", "interface", "protocol"),
-		replies:    desc("herald_l2_replies_total", "Answers to them.", "interface", "protocol"),
-		gratuitous: desc("herald_l2_gratuitous_total", "Unasked announcements.", "interface", "protocol"),
-		conflicts:  desc("herald_l2_conflicts_total", "Claims by others of addresses that this node announces.", "interface", "protocol"),
-		changes:    desc("herald_l2_ownership_changes_total", "How often this node came to answer for an address, by the reason why.", "reason"),
-		sessionUp:  desc("herald_bgp_session_up", "Whether the BGP session is established.", "peer"),
-		advertised: desc("herald_bgp_advertised_prefixes", "Prefixes that the peer was told.", "peer", "family"),
+		announced:       desc("herald_announced_addresses", "Addresses that this node announces.", "protocol"),
+		members:         desc("herald_gossip_members", "Speakers known to gossip, by state.", "state"),
+		problems:        desc("herald_config_problems", "Objects with something wrong.", "kind"),
+		requests:        desc("herald_l2_requests_total", "ARP requests and neighbour solicitations for announced addresses.", "interface", "protocol"),
+		replies:         desc("herald_l2_replies_total", "Answers to them.", "interface", "protocol"),
+		gratuitous:      desc("herald_l2_gratuitous_total", "Unasked announcements.", "interface", "protocol"),
+		conflicts:       desc("herald_l2_conflicts_total", "Claims by others of addresses that this node announces.", "interface", "protocol"),
+		changes:         desc("herald_l2_ownership_changes_total", "How often this node came to answer for an address, by the reason why.", "reason"),
+		transitions:     desc("herald_bgp_session_transitions_total", "How often the session came up or went down.", "peer", "state"),
+		updates:         desc("herald_bgp_updates_total", "UPDATE messages sent and received.", "peer", "direction"),
+		pathUp:          desc("herald_bfd_session_up", "Whether BFD sees the path to the peer.", "peer"),
+		pathTransitions: desc("herald_bfd_session_transitions_total", "How often BFD saw the path come up or fail.", "peer", "state"),
+		sessionUp:       desc("herald_bgp_session_up", "Whether the BGP session is established.", "peer"),
+		advertised:      desc("herald_bgp_advertised_prefixes", "Prefixes that the peer was told.", "peer", "family"),
 	}
 }
 
@@ -45,6 +52,7 @@ type collector struct {
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.announced, c.members, c.problems, c.requests, c.replies, c.gratuitous, c.conflicts, c.sessionUp, c.advertised, c.changes,
+		c.transitions, c.updates, c.pathUp, c.pathTransitions,
 	} {
 		ch <- d
 	}
@@ -91,6 +99,31 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.problems, n, kind)
 	}
 	c.sessions(gauge)
+	c.histories(count)
+	c.paths(gauge, count)
+}
+
+// histories reports what the BGP sessions of this node have been through.
+func (c collector) histories(count func(*prometheus.Desc, uint64, ...string)) {
+	for peer, n := range c.bgp.Counters() {
+		count(c.transitions, n.Ups, peer, "up")
+		count(c.transitions, n.Downs, peer, "down")
+		count(c.updates, n.Sent, peer, "sent")
+		count(c.updates, n.Received, peer, "received")
+	}
+}
+
+// paths reports those that BFD watches.
+func (c collector) paths(gauge func(*prometheus.Desc, int, ...string), count func(*prometheus.Desc, uint64, ...string)) {
+	for _, s := range c.bfd.Sessions() {
+		up := 0
+		if s.State == bfd.Up {
+			up = 1
+		}
+		gauge(c.pathUp, up, s.Key)
+		count(c.pathTransitions, s.Ups, s.Key, "up")
+		count(c.pathTransitions, s.Losses, s.Key, "down")
+	}
 }
 
 // sessions reports those that this node holds.

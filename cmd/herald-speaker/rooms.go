@@ -10,11 +10,14 @@ import (
 	"github.com/heraldlb/herald/config/kube"
 	"github.com/heraldlb/herald/config/v1beta1"
 	"github.com/heraldlb/herald/speaker"
+	"github.com/heraldlb/herald/speaker/bfd"
+	"github.com/heraldlb/herald/speaker/bfd/udp"
 	"github.com/heraldlb/herald/speaker/bgp"
 	"github.com/heraldlb/herald/speaker/bgp/gobgp"
 	"github.com/heraldlb/herald/speaker/l2"
 	"github.com/heraldlb/herald/speaker/link"
 	"github.com/heraldlb/herald/speaker/member"
+	"github.com/heraldlb/herald/speaker/paths"
 )
 
 // rooms is everything that a speaker runs.
@@ -27,6 +30,7 @@ type rooms struct {
 	links    *link.Watcher
 	gossip   *speaker.Keyed
 	l2       *l2.Reconciler
+	bfd      *bfd.Runner
 	bgp      *bgp.Announcer
 	recorder *speaker.Recorder
 	claims   *speaker.ClaimFile // nil without a directory
@@ -50,11 +54,14 @@ func build(s *settings, client *kube.Client, version string, log *slog.Logger) *
 	})
 	r.links = link.New(link.Options{Exclude: s.excluded, Log: log.With("part", "link")})
 	r.gossip = speaker.NewKeyed(r.gossipKey, r.openGossip, log.With("part", "gossip"))
-	r.l2 = l2.New(l2.Options{Log: log.With("part", "l2")})
+	r.l2 = l2.New(l2.Options{Probe: s.conflictProbe, Log: log.With("part", "l2")})
+	r.bfd = bfd.New(bfd.Options{Network: udp.Network{}, Log: log.With("part", "bfd")})
 	r.bgp = bgp.New(bgp.Options{
-		Node:   s.node,
-		Router: gobgp.New(gobgp.Options{Log: log.With("part", "bgp")}),
-		Log:    log.With("part", "bgp"),
+		Node:      s.node,
+		Router:    gobgp.New(gobgp.Options{Log: log.With("part", "bgp")}),
+		DrainWait: s.bgpDrainWait,
+		Watcher:   paths.Over(r.bfd), // which runs it
+		Log:       log.With("part", "bgp"),
 	})
 	writer := kube.NewWriter(client, r.source)
 	r.recorder = speaker.NewRecorder(version, started, func(ctx context.Context, status v1beta1.SpeakerStatusStatus) error {

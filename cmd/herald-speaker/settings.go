@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -29,6 +30,8 @@ type settings struct {
 	exclude         []string
 	ignoreExcludeLB bool
 	drainOnCordon   bool
+	conflictProbe   bool
+	bgpDrainWait    time.Duration
 	daemonSet       string
 	stateDir        string
 
@@ -49,6 +52,8 @@ func parse(args []string, lookup func(string) (string, bool), version string) (*
 	flags.StringSliceVar(&s.exclude, "exclude-interfaces", strings.Split(link.DefaultExclude, ","), "regular `expressions` for names of interfaces that never announce")
 	flags.BoolVar(&s.ignoreExcludeLB, "ignore-exclude-lb", false, "announce also from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers")
 	flags.BoolVar(&s.drainOnCordon, "drain-on-cordon", false, "take announcements away from nodes that are cordoned, too")
+	flags.BoolVar(&s.conflictProbe, "l2-conflict-probe", true, "look for somebody else who uses an address before it is first answered for by ARP or NDP (RFC 5227)")
+	flags.DurationVar(&s.bgpDrainWait, "bgp-drain-wait", 3*time.Second, "how `long` routers are given to move traffic elsewhere (RFC 8326) before routes of a node that drains, or whose speaker stops for good, are withdrawn")
 	flags.StringVar(&s.daemonSet, "daemon-set", "", "`name` of the DaemonSet this speaker is of, to tell an update or a restart, which moves nothing, from an end; empty: every end is one")
 	flags.StringVar(&s.stateDir, "state-dir", "", "`directory` to keep in what a restart needs while the API server is away; it will hold Secrets, so it should be memory; empty: nowhere")
 	if err := daemon.Parse(flags, args, lookup, version, os.Stdout); err != nil {
@@ -65,6 +70,9 @@ func (s *settings) check() error {
 			return fmt.Errorf("--node-name is not given, and the host has no name: %w", err)
 		}
 		s.node = strings.ToLower(host)
+	}
+	if s.bgpDrainWait < 0 {
+		return errors.New("--bgp-drain-wait must not be negative")
 	}
 	if s.gossipPort == 0 {
 		return errors.New("--gossip-port must not be 0")
