@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	openapierrors "k8s.io/kube-openapi/pkg/validation/errors"
@@ -68,7 +70,63 @@ func judge(schema *spec.Schema, d manifest.Document) (manifest.Document, []strin
 	for _, e := range result.Errors {
 		out = append(out, words(e))
 	}
-	return d, out
+	return d, append(out, repeated(schema, value, "")...)
+}
+
+// Extensions of OpenAPI that say whose items must differ (structural schemas of CustomResourceDefinitions).
+const (
+	listType    = "x-kubernetes-list-type"
+	listMapKeys = "x-kubernetes-list-map-keys"
+)
+
+// repeated finds items that stand twice in a list that is a set, or a map by some of their fields.
+func repeated(schema *spec.Schema, value any, where string) []string {
+	var out []string
+	switch v := value.(type) {
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			if property, ok := schema.Properties[name]; ok {
+				out = append(out, repeated(&property, v[name], strings.TrimPrefix(where+"."+name, "."))...)
+			}
+		}
+	case []any:
+		if schema.Items == nil || schema.Items.Schema == nil {
+			return nil
+		}
+		seen := map[string]bool{}
+		for i, item := range v {
+			at := fmt.Sprintf("%s[%d]", where, i)
+			if key, ok := identity(schema, item); ok {
+				if seen[key] {
+					out = append(out, at+": stands in the list already: "+key)
+				}
+				seen[key] = true
+			}
+			out = append(out, repeated(schema.Items.Schema, item, at)...)
+		}
+	}
+	return out
+}
+
+// identity returns what must differ between an item and the others of its list; false when nothing must.
+func identity(list *spec.Schema, item any) (string, bool) {
+	kind, _ := list.Extensions.GetString(listType)
+	part := item
+	switch kind {
+	case "set":
+	case "map":
+		fields, _ := item.(map[string]any)
+		keys, _ := list.Extensions.GetStringSlice(listMapKeys)
+		chosen := make(map[string]any, len(keys))
+		for _, k := range keys {
+			chosen[k] = fields[k]
+		}
+		part = chosen
+	default:
+		return "", false
+	}
+	text, err := json.Marshal(part)
+	return string(text), err == nil
 }
 
 // words leaves out of an error what is about HTTP requests.

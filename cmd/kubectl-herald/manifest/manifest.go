@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/json"
 	sigs "sigs.k8s.io/yaml"
 
 	"github.com/heraldlb/herald/config/v1beta1"
@@ -110,10 +111,8 @@ func items(list Document) []Document {
 	return out
 }
 
-// Decode reads the object into its type. A field that the type does not have is an error.
+// Decode reads the object into its type. A field that the type does not have is an error; so is one whose case differs.
 func (d Document) Decode(into any) error {
-	if err := sigs.UnmarshalStrict(d.JSON, into); err != nil {
-		return fmt.Errorf("%s: %w", d.Name(), err)
-	}
-	return nil
+	strict, err := json.UnmarshalStrict(d.JSON, into)
+	return errors.Join(append(strict, err)...)
 }
