@@ -1,7 +1,6 @@
 package parse
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -135,33 +134,38 @@ func (w *world) hasPeer(name string) bool {
 // idle warns of what is said in vain: no session it is for, or no address.
 func (w *world) idle(adv *config.BGPAdvertisement) []config.Problem {
 	var problems []config.Problem
-	warn := func(field, format string, args ...any) {
-		problems = append(problems, config.Problem{Field: field, Reason: NoEffect, Warning: true, Message: fmt.Sprintf(format, args...)})
+	warn := func(field, why string) {
+		problems = append(problems, config.Problem{Field: field, Reason: NoEffect, Warning: true, Message: "has no effect: " + why})
 	}
-	told, internals := 0, 0
-	for _, p := range w.peers {
-		if !adv.Peers.Has(p.Name) {
-			continue
-		}
-		told++
-		if internal(p) {
-			internals++
-		}
+	internals, externals := w.sessionsOf(adv)
+	if adv.Attributes.LocalPref.Given && externals > 0 && internals == 0 {
+		warn("spec.localPref", "it is told to internal peers only, and every BGPPeer of the advertisement is external")
 	}
-	if adv.Attributes.LocalPref.Given && told > 0 && internals == 0 {
-		warn("spec.localPref", "has no effect: it is told to internal peers only, and every BGPPeer of the advertisement is external")
-	}
-	if adv.Attributes.Prepend > 0 && told > 0 && internals == told {
-		warn("spec.asPathPrepend", "has no effect: it is for external peers, and every BGPPeer of the advertisement is internal")
+	if adv.Attributes.Prepend > 0 && internals > 0 && externals == 0 {
+		warn("spec.asPathPrepend", "it is for external peers, and every BGPPeer of the advertisement is internal")
 	}
 	pools, in4, in6 := w.familiesOf(adv)
 	if adv.AggregationLength != bits4 && pools > 0 && !in4 {
-		warn("spec.aggregationLength", "has no effect: no IPAddressPool of the advertisement has IPv4 addresses")
+		warn("spec.aggregationLength", "no IPAddressPool of the advertisement has IPv4 addresses")
 	}
 	if adv.AggregationV6 != bits6 && pools > 0 && !in6 {
-		warn("spec.aggregationLengthV6", "has no effect: no IPAddressPool of the advertisement has IPv6 addresses")
+		warn("spec.aggregationLengthV6", "no IPAddressPool of the advertisement has IPv6 addresses")
 	}
 	return problems
+}
+
+// sessionsOf counts the peers of an advertisement.
+func (w *world) sessionsOf(adv *config.BGPAdvertisement) (internals, externals int) {
+	for _, p := range w.peers {
+		switch {
+		case !adv.Peers.Has(p.Name):
+		case internal(p):
+			internals++
+		default:
+			externals++
+		}
+	}
+	return internals, externals
 }
 
 // familiesOf counts the pools of an advertisement and says which families they have.

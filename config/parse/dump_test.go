@@ -143,7 +143,11 @@ func dump(s *config.Snapshot) string {
 		fmt.Fprintln(&b)
 	}
 	for _, v := range s.Speakers {
-		fmt.Fprintf(&b, "speaker %s %q %+v %v conflicts=%v %+v\n", v.Node, v.Version, v.Interfaces, v.L2, v.Conflicts, v.Sessions)
+		fmt.Fprintf(&b, "speaker %s %q %v conflicts=%v %+v", v.Node, v.Version, v.L2, v.Conflicts, v.Sessions)
+		for _, i := range v.Interfaces {
+			fmt.Fprintf(&b, " %s(%s up=%t %v)", i.Name, i.MAC, i.Up, i.Subnets)
+		}
+		fmt.Fprintln(&b)
 	}
 	for _, o := range s.Objects {
 		if o.Ready != (config.Condition{}) {

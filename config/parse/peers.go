@@ -368,11 +368,20 @@ func (p *specParser) checkHold(h, k time.Duration, holdGiven, keepaliveGiven boo
 }
 
 func equalPeers(a, b *config.Peer) bool {
-	return a.Name == b.Name && a.MyASN == b.MyASN && a.PeerASN == b.PeerASN && a.LocalASN == b.LocalASN && a.Address == b.Address &&
-		a.Interface == b.Interface && a.Port == b.Port && a.Source == b.Source && slices.Equal(a.Families, b.Families) &&
-		a.HoldTime == b.HoldTime && a.KeepaliveTime == b.KeepaliveTime && a.ConnectTime == b.ConnectTime && a.RouterID == b.RouterID &&
-		a.EBGPMultiHop == b.EBGPMultiHop && a.TTLSecurity == b.TTLSecurity && a.VRF == b.VRF && a.Password == b.Password &&
-		a.Restart == b.Restart && equalProfiles(a.BFD, b.BFD) && a.Nodes.Equal(b.Nodes)
+	return a.Name == b.Name && equalEnds(a, b) && equalTerms(a, b) && equalProfiles(a.BFD, b.BFD) && a.Nodes.Equal(b.Nodes)
+}
+
+// equalEnds compares who talks to whom, and how they reach each other.
+func equalEnds(a, b *config.Peer) bool {
+	return a.MyASN == b.MyASN && a.PeerASN == b.PeerASN && a.LocalASN == b.LocalASN && a.Address == b.Address && a.Interface == b.Interface &&
+		a.Port == b.Port && a.Source == b.Source && a.RouterID == b.RouterID && a.EBGPMultiHop == b.EBGPMultiHop && a.TTLSecurity == b.TTLSecurity &&
+		a.VRF == b.VRF && a.Password == b.Password
+}
+
+// equalTerms compares what they agree on.
+func equalTerms(a, b *config.Peer) bool {
+	return slices.Equal(a.Families, b.Families) && a.HoldTime == b.HoldTime && a.KeepaliveTime == b.KeepaliveTime &&
+		a.ConnectTime == b.ConnectTime && a.Restart == b.Restart
 }
 
 func equalProfiles(a, b *config.BFDProfile) bool {
