@@ -118,8 +118,10 @@ func TestRestartWithoutAPIServer(t *testing.T) {
 	})
 	s.Cluster.StopAPIServer()
 	time.Sleep(quiet)
-	s.restarted(owner)
-	s.moves(ip, owner)
+	s.unnoticed(ip, func() {
+		s.restarted(owner)
+		time.Sleep(2 * quiet)
+	})
 	s.staysWith(ip, owner)
 	// It takes part like the others: what another had is taken over.
 	s.must(s.Node(owner).LAN.Cut())
