@@ -16,8 +16,11 @@ import (
 	"github.com/heraldlb/herald/test/lab/netlab"
 )
 
-// protoBGP marks kernel routes that a BGP daemon installed (RTPROT_BGP).
+// protoBGP marks kernel routes that a BGP daemon installed (RTPROT_BGP). BIRD has a mark of its own.
 const protoBGP = unix.RTPROT_BGP
+
+// learned reports whether a kernel route with this mark came by BGP. BIRD is not used for anything else here.
+func learned(mark int) bool { return mark == protoBGP || mark == unix.RTPROT_BIRD }
 
 // Route is a prefix learned by BGP, as it stands in the kernel.
 type Route struct {
@@ -31,12 +34,12 @@ func (r Route) String() string { return fmt.Sprintf("%s via %v", r.Prefix, r.Nex
 func Routes(h *netlab.Host) ([]Route, error) {
 	found := map[netip.Prefix][]netip.Addr{}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		list, err := h.Netlink().RouteListFiltered(family, &netlink.Route{Protocol: protoBGP}, netlink.RT_FILTER_PROTOCOL)
+		list, err := h.Netlink().RouteList(nil, family)
 		if err != nil {
 			return nil, fmt.Errorf("%s: list routes: %w", h.Name(), err)
 		}
 		for _, kr := range list {
-			if r, ok := fromKernel(kr); ok {
+			if r, ok := fromKernel(kr); ok && learned(int(kr.Protocol)) {
 				found[r.Prefix] = append(found[r.Prefix], r.NextHops...)
 			}
 		}
@@ -155,7 +158,7 @@ func (w *Watch) translate(updates <-chan netlink.RouteUpdate) {
 	defer close(w.events)
 	for u := range updates {
 		now := time.Now()
-		if u.Protocol != protoBGP {
+		if !learned(int(u.Protocol)) {
 			continue
 		}
 		r, ok := fromKernel(u.Route)

@@ -42,6 +42,9 @@ func birdConfig(c Config) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("log stderr all;\nrouter id %s;\nprotocol device {}", c.RouterID)
+	if !c.TableOnly {
+		line("protocol kernel { ipv4 { import none; export all; }; }\nprotocol kernel { ipv6 { import none; export all; }; }")
+	}
 	if c.Interface != "" {
 		line("protocol radv { interface %q { max ra interval 4; min ra interval 3; default lifetime 0; }; }", c.Interface)
 	}

@@ -75,11 +75,7 @@ func startFRR(ctx context.Context, c Config) (_ Daemon, err error) {
 			err = errors.Join(err, f.Close())
 		}
 	}()
-	daemons := []string{"zebra", "bgpd"}
-	if c.BFD {
-		daemons = []string{"zebra", "bfdd", "bgpd"}
-	}
-	for _, name := range daemons {
+	for _, name := range f.daemons() {
 		path, err := f.find(name)
 		if err != nil {
 			return nil, err
@@ -87,6 +83,9 @@ func startFRR(ctx context.Context, c Config) (_ Daemon, err error) {
 		args := []string{
 			"-f", conf, "-i", filepath.Join(f.dir, name+".pid"), "-z", filepath.Join(f.dir, "zserv.api"),
 			"--vty_socket", f.dir, "-P", "0", "--log", "stdout",
+		}
+		if c.TableOnly {
+			args = append(args, "--no_zebra", "--no_kernel")
 		}
 		if name == "bfdd" {
 			args = append(args, "--bfdctl", filepath.Join(f.dir, "bfdd.sock"))
@@ -101,6 +100,16 @@ func startFRR(ctx context.Context, c Config) (_ Daemon, err error) {
 		}
 	}
 	return f, nil
+}
+
+func (f *frr) daemons() []string {
+	switch {
+	case f.c.TableOnly:
+		return []string{"bgpd"}
+	case f.c.BFD:
+		return []string{"zebra", "bfdd", "bgpd"}
+	}
+	return []string{"zebra", "bgpd"}
 }
 
 func (f *frr) find(name string) (string, error) {

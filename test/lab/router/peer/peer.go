@@ -50,6 +50,7 @@ type Config struct {
 	HoldTime        time.Duration // whole seconds
 	Restart         bool          // keep routes while the neighbour restarts (RFC 4724)
 	BFD             bool          // FRR only
+	TableOnly       bool          // nothing goes into the kernel; FRR then runs without zebra, and cannot be unnumbered
 }
 
 // Internal reports whether the session is iBGP.
