@@ -100,14 +100,16 @@ func (s *Speaker) tell(is, was decide.L2Address, had bool) {
 	}
 }
 
-// defend repeats the announcement of addresses that somebody else has claimed.
-func (s *Speaker) defend(now time.Time) {
-	for _, a := range s.wire.defend(now, s.opt.L2.Conflicts()) {
+// defend repeats the announcement of addresses that somebody else has claimed. It returns after what time to look again (0: need not).
+func (s *Speaker) defend(now time.Time) time.Duration {
+	out, again := s.wire.defend(now, s.opt.L2.Conflicts())
+	for _, a := range out {
 		i := slices.IndexFunc(s.announced, func(x decide.L2Address) bool { return x.Addr == a })
 		if i >= 0 && s.announced[i].For == "" && s.announced[i].Taken != decide.HandedOn {
 			s.opt.L2.Announce(a)
 		}
 	}
+	return again
 }
 
 // tally counts the addresses that this node came to answer for, by reason.

@@ -8,15 +8,18 @@ import (
 	"github.com/heraldlb/herald/speaker/l2"
 )
 
-// comeback holds a speaker back whose link came up while it hears nobody: the others, who took its addresses over, are about to be heard.
+// comeback holds a speaker back whose link came up: the others may have taken its addresses over, and it finds them dead one by one, or alive.
 type comeback struct {
 	up    map[string]bool // interfaces that were up when last looked at
-	until time.Time
+	since time.Time       // when one came up, and no other speaker has told since what it knows; zero: all is well
 }
 
-// check reports for how long no address should be taken, given the interfaces and whether no other speaker is heard though there should
-// be some; 0: need not hold back.
-func (c *comeback) check(now time.Time, links []config.Interface, alone bool) time.Duration {
+// askEvery is how often the others are asked what they know, when it matters.
+const askEvery = 250 * time.Millisecond
+
+// check reports for how long no address should be taken, given the interfaces, how many speakers there should be, and when one of them told
+// last what it knows; 0: need not hold back.
+func (c *comeback) check(now time.Time, links []config.Interface, known int, heard time.Time) time.Duration {
 	first := c.up == nil
 	was := c.up
 	c.up = make(map[string]bool, len(links))
@@ -24,14 +27,16 @@ func (c *comeback) check(now time.Time, links []config.Interface, alone bool) ti
 		if l.Up && len(l.Subnets) > 0 {
 			c.up[l.Name] = true
 			if !first && !was[l.Name] {
-				c.until = now.Add(settleMost)
+				c.since = now
 			}
 		}
 	}
-	if !alone {
-		c.until = time.Time{}
+	left := settleMost - now.Sub(c.since)
+	if c.since.IsZero() || known <= 1 || heard.After(c.since) || left <= 0 {
+		c.since = time.Time{}
+		return 0
 	}
-	return max(c.until.Sub(now), 0)
+	return min(left, askEvery)
 }
 
 const (
@@ -39,6 +44,10 @@ const (
 	rivalMemory = 10 * time.Second
 	// defendEvery bounds how often an address is announced again because somebody else claims it (RFC 5227 section 2.4, DEFEND_INTERVAL).
 	defendEvery = 10 * time.Second
+	// challengeEvery takes its place for another speaker, which gives way, or insists, as soon as it hears us.
+	challengeEvery = 900 * time.Millisecond
+	// disputeEnds is how long after its last claim another is a new dispute.
+	disputeEnds = 3 * time.Second
 )
 
 // rival is a speaker that was heard on the wire to answer for an address.
@@ -46,6 +55,8 @@ type rival struct {
 	node    string
 	last    time.Time
 	insists bool // it went on though it must have heard that this node answers, too
+
+	challenged time.Time // when it was first told so in this dispute; zero: not yet
 }
 
 const (
@@ -92,11 +103,12 @@ func (w *wire) hear(now time.Time, self string, conflicts []l2.Conflict) (heard 
 		if !ok || node == self || !c.Last.After(was.last) {
 			continue
 		}
-		defended, spoke := w.defended[c.Addr]
-		w.rivals[c.Addr] = rival{
-			node: node, last: c.Last,
-			insists: was.insists && was.node == node || spoke && c.Last.Sub(defended) > hearing,
+		next := rival{node: node, last: c.Last}
+		if was.node == node && c.Last.Sub(was.last) < disputeEnds {
+			next.challenged = was.challenged
 		}
+		next.insists = was.node == node && was.insists || !next.challenged.IsZero() && c.Last.Sub(next.challenged) > hearing
+		w.rivals[c.Addr] = next
 	}
 	heard, insists = make(map[netip.Addr]string, len(w.rivals)), map[netip.Addr]bool{}
 	for a, r := range w.rivals {
@@ -122,17 +134,29 @@ func (w *wire) speaks(mac string) bool {
 	return ok
 }
 
-// defend returns the addresses that somebody else has claimed since they were last defended, and that it is time to announce again.
-func (w *wire) defend(now time.Time, conflicts []l2.Conflict) []netip.Addr {
-	var out []netip.Addr
+// defend returns the addresses that somebody else has claimed since they were last defended, and that it is time to announce again; and after
+// what time it will be for others (0: for none).
+func (w *wire) defend(now time.Time, conflicts []l2.Conflict) (out []netip.Addr, again time.Duration) {
 	disputed := make(map[netip.Addr]bool, len(conflicts))
 	for _, c := range conflicts {
 		disputed[c.Addr] = true
+		every := defendEvery
+		if w.speaks(c.MAC) {
+			every = challengeEvery
+		}
 		last, ok := w.defended[c.Addr]
-		if ok && (!c.Last.After(last) || now.Sub(last) < defendEvery) {
+		if ok && !c.Last.After(last) {
+			continue
+		}
+		if left := every - now.Sub(last); ok && left > 0 {
+			again = sooner(again, left)
 			continue
 		}
 		w.defended[c.Addr] = now
+		if r, ok := w.rivals[c.Addr]; ok && r.challenged.IsZero() {
+			r.challenged = now
+			w.rivals[c.Addr] = r
+		}
 		out = append(out, c.Addr)
 	}
 	for a := range w.defended {
@@ -140,5 +164,5 @@ func (w *wire) defend(now time.Time, conflicts []l2.Conflict) []netip.Addr {
 			delete(w.defended, a)
 		}
 	}
-	return out
+	return out, again
 }

@@ -201,7 +201,7 @@ func (s *Speaker) step(now time.Time) time.Duration {
 	}
 	members := 1 + others(view, s.opt.Node)
 	settled, wait := s.settle.check(now, snap.Synced, view != nil, s.resume.returned, members, seeds)
-	hold := s.comeback.check(now, s.opt.Links.Interfaces(), members == 1 && view != nil && view.Known > 1)
+	hold := s.hold(now, view)
 	facts, lapse := s.gather(now, view, snap)
 	again = sooner(sooner(again, lapse), sooner(wait, hold))
 	if snap.Synced { // until then absence means nothing: leave everything as it is
@@ -214,11 +214,23 @@ func (s *Speaker) step(now time.Time) time.Duration {
 	if settled && (!s.resume.returned || s.resume.answers) {
 		s.ready.Store(true)
 	}
-	s.defend(now)
+	again = sooner(again, s.defend(now))
 	if snap.Synced || s.node(snap) != nil { // a report belongs to a Node, which must be known first
 		s.opt.Reporter.Report(s.report(facts, view))
 	}
 	return again
+}
+
+// hold says for how long no address may be taken though this speaker has settled; 0: it may.
+func (s *Speaker) hold(now time.Time, view *member.View) time.Duration {
+	if view == nil {
+		return 0
+	}
+	wait := s.comeback.check(now, s.opt.Links.Interfaces(), view.Known, view.Heard)
+	if wait > 0 {
+		s.opt.Gossip.Resync()
+	}
+	return wait
 }
 
 // act decides and hands out the result. With restrained, no address is taken that this node does not have.

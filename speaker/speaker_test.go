@@ -280,6 +280,52 @@ func TestHearsARivalOnTheWire(t *testing.T) {
 	}
 }
 
+// One of three speakers is out of hearing for gossip, the segment is whole: whatever its rank, it gives way to one that goes on after it was
+// told, as the other two do, who are the majority.
+func TestGivesWayToOneThatInsists(t *testing.T) {
+	for self, peer := range map[string]string{"a": "b", "b": "a"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.links = lan("02:00:00:00:00:0" + self)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go func() { _ = w.speaker(self).Run(ctx) }()
+			alone := func(members ...decide.Member) *member.View {
+				v := viewOf(members...)
+				v.Known = 3
+				return v
+			}
+			rival := decide.Member{Node: peer, Interfaces: lan("02:00:00:00:00:0" + peer)}
+			w.change(func(w *world) { w.snap, w.view = asked(), alone(rival) })
+			time.Sleep(time.Minute)
+			w.change(func(w *world) { w.view = alone() })
+			w.holds(t, "gossip cut", true)
+			w.change(claim("02:00:00:00:00:0" + peer))
+			for range 30 { // it answers every announcement of ours
+				time.Sleep(100 * time.Millisecond)
+				w.mu.Lock()
+				news := len(w.again)
+				w.again = nil
+				w.mu.Unlock()
+				if news > 0 {
+					w.change(claim("02:00:00:00:00:0" + peer))
+				}
+			}
+			w.holds(t, "three seconds later", false)
+			for range 300 { // and goes on for half a minute
+				time.Sleep(100 * time.Millisecond)
+				w.mu.Lock()
+				both := len(w.answers) > 0
+				w.mu.Unlock()
+				if both {
+					w.change(claim("02:00:00:00:00:0" + peer))
+				}
+			}
+			w.holds(t, "half a minute later", false)
+		})
+	}
+}
+
 func TestRetireHandsOver(t *testing.T) {
 	journey(t, func(t *testing.T, w *world, stop func() *Speaker) {
 		w.change(func(w *world) { w.snap, w.view = asked(), viewOf(other(decide.Up, nil)) })
