@@ -211,7 +211,7 @@ func (s *Source) await(when time.Time) {
 }
 
 // changed returns what the next Snapshot is made of: of the kinds that are many, only what changed since it was called last. What changes
-// meanwhile may be in it or not; then it is in the next.
+// meanwhile may be in it or not; then it is in the next. The objects must not be changed.
 func (s *Source) changed() parse.Objects {
 	in := s.around()
 	c := &in.Changes
@@ -220,13 +220,6 @@ func (s *Source) changed() parse.Objects {
 	in.EndpointSlices, c.GoneEndpointSlices, whole[1] = s.slices.drain()
 	in.Namespaces, c.GoneNamespaces, whole[2] = s.namespaces.drain()
 	c.Services, c.EndpointSlices, c.Namespaces = !whole[0], !whole[1], !whole[2]
-	return in
-}
-
-// Objects returns all that is known, in no order. The objects must not be changed.
-func (s *Source) Objects() parse.Objects {
-	in := s.around()
-	in.Namespaces, in.Services, in.EndpointSlices = s.namespaces.list(), s.services.list(), s.slices.list()
 	return in
 }
 
