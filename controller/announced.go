@@ -14,9 +14,16 @@ import (
 
 // sightings is what the speakers say of themselves, arranged for questions about addresses.
 type sightings struct {
-	explain  *decide.Explainer
-	holders  map[netip.Addr]holder
-	sessions map[sessionKey]config.Session
+	explain   *decide.Explainer
+	holders   map[netip.Addr]holder
+	conflicts map[netip.Addr]conflict
+	sessions  map[sessionKey]config.Session
+}
+
+// conflict is a foreign user of an address, and the node that heard it.
+type conflict struct {
+	config.L2Conflict
+	node string
 }
 
 // holder is the node that answers for an L2 address.
@@ -34,7 +41,9 @@ func see(in *config.Snapshot, ignoreExcludeLB bool) *sightings {
 	for _, n := range in.Nodes {
 		alive[n.Name] = n.Ready
 	}
-	s := &sightings{holders: make(map[netip.Addr]holder), sessions: make(map[sessionKey]config.Session)}
+	s := &sightings{
+		holders: make(map[netip.Addr]holder), conflicts: make(map[netip.Addr]conflict), sessions: make(map[sessionKey]config.Session),
+	}
 	facts := decide.Facts{Config: in, IgnoreExcludeLB: ignoreExcludeLB}
 	for _, sp := range in.Speakers {
 		if !alive[sp.Node] {
@@ -44,6 +53,11 @@ func see(in *config.Snapshot, ignoreExcludeLB bool) *sightings {
 		for _, h := range sp.L2 {
 			m.Claims[h.Address] = decide.Claim{}
 			s.hold(sp.Node, h)
+		}
+		for _, c := range sp.Conflicts {
+			if was, ok := s.conflicts[c.Address]; !ok || cmp.Or(was.Since.Compare(c.Since), strings.Compare(was.node, sp.Node)) > 0 {
+				s.conflicts[c.Address] = conflict{c, sp.Node}
+			}
 		}
 		for _, session := range sp.Sessions {
 			s.sessions[sessionKey{sp.Node, session.Peer}] = session
@@ -95,8 +109,8 @@ func (s *sightings) judge(svc *config.Service) verdict {
 	var routed part // what BGP does for all addresses together
 	for _, e := range s.explain.Service(svc.Key) {
 		p := s.part(e)
-		if e.Protocol == decide.L2 && p.reason == decide.Announced {
-			v.owners[e.Addr] = s.holders[e.Addr].node
+		if h, ok := s.holders[e.Addr]; ok && e.Protocol == decide.L2 && (p.reason == decide.Announced || p.reason == decide.AddressConflict) {
+			v.owners[e.Addr] = h.node
 		}
 		switch {
 		case p.reason != decide.Announced:
@@ -126,7 +140,7 @@ func (s *sightings) judge(svc *config.Service) verdict {
 
 // rank orders reasons by how close they are to an announcement.
 func rank(r decide.Reason) int {
-	return slices.Index([]decide.Reason{decide.NoAdvertisement, decide.NoReadyEndpoints, decide.NoEligibleNode, decide.PeersDown, decide.Announced}, r)
+	return slices.Index([]decide.Reason{decide.NoAdvertisement, decide.NoReadyEndpoints, decide.NoEligibleNode, decide.PeersDown, decide.AddressConflict, decide.Announced}, r)
 }
 
 // prefixed says which address, and by which protocol, is meant where there is more than one.
@@ -167,6 +181,17 @@ func (s *sightings) part(e decide.Explanation) part {
 
 func (s *sightings) l2(e decide.Explanation, p part) part {
 	h, ok := s.holders[e.Addr]
+	c, disputed := s.conflicts[e.Addr]
+	if disputed {
+		p.reason = decide.AddressConflict
+		p.text = fmt.Sprintf("%s is in use by a station with the MAC address %s, heard by %s on %s", e.Addr, c.MAC, c.node, c.Interface)
+		if ok {
+			p.text += "; " + h.node + " answers for it, too"
+		} else {
+			p.text += "; no node answers for it until it is free"
+		}
+		return p
+	}
 	if !ok {
 		p.reason, p.pending = decide.NoEligibleNode, true
 		p.text = "no speaker answers yet; " + e.Owner + " should"

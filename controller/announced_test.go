@@ -125,6 +125,33 @@ func TestJudge(t *testing.T) {
 			verdict{pending: true, condition: config.Condition{Status: "False", Reason: "NoEligibleNode", Message: "L2: no speaker answers yet; n1 should"}},
 		},
 		{
+			"somebody else claims it",
+			[]string{"192.0.2.1"},
+			nil,
+			[]*config.Speaker{sp("n1", established), disputed(sp("n2", established, holding("192.0.2.1", start)), "192.0.2.1", start)},
+			verdict{condition: config.Condition{
+				Status: "False", Reason: "AddressConflict",
+				Message: "L2: 192.0.2.1 is in use by a station with the MAC address 02:00:00:00:00:ff, heard by n2 on eth0; n2 answers for it, too",
+			}},
+		},
+		{
+			"somebody else had it first",
+			[]string{"192.0.2.1"},
+			nil,
+			[]*config.Speaker{disputed(sp("n1", established), "192.0.2.1", start), disputed(sp("n2", established), "192.0.2.1", start.Add(time.Second))},
+			verdict{condition: config.Condition{
+				Status: "False", Reason: "AddressConflict",
+				Message: "L2: 192.0.2.1 is in use by a station with the MAC address 02:00:00:00:00:ff, heard by n1 on eth0; no node answers for it until it is free",
+			}},
+		},
+		{
+			"a conflict about another address",
+			[]string{"192.0.2.1"},
+			nil,
+			[]*config.Speaker{disputed(sp("n2", established, holding("192.0.2.1", start)), "192.0.2.2", start)},
+			verdict{condition: config.Condition{Status: "True", Reason: "Announced", Message: "ARP by n2 on eth0"}},
+		},
+		{
 			"no speaker at all",
 			[]string{"192.0.2.1"},
 			nil, nil,
@@ -156,6 +183,12 @@ func TestJudge(t *testing.T) {
 			}
 		})
 	}
+}
+
+// disputed lets a speaker report a foreign user of an address.
+func disputed(s *config.Speaker, a string, since time.Time) *config.Speaker {
+	s.Conflicts = append(s.Conflicts, config.L2Conflict{Address: netip.MustParseAddr(a), Interface: "eth0", MAC: "02:00:00:00:00:ff", Since: since})
+	return s
 }
 
 func TestMoves(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/config/kube"
+	"github.com/heraldlb/herald/speaker/decide"
 )
 
 // Pace of the Announced conditions.
@@ -126,6 +127,9 @@ func (a *announcer) write(ctx context.Context, svc *config.Service, want config.
 		return err
 	}
 	a.opt.Log.Debug("announcement", "service", svc.Key.String(), "status", want.Status, "reason", want.Reason, "message", want.Message)
+	if conflict := string(decide.AddressConflict); want.Reason == conflict && svc.Announced.Reason != conflict {
+		a.opt.Events.Emit(kube.Event{Service: svc.Key, UID: svc.UID, Warning: true, Reason: conflict, Action: "Announce", Note: want.Message})
+	}
 	if len(moved) > 0 {
 		a.opt.Events.Emit(kube.Event{Service: svc.Key, UID: svc.UID, Reason: "AnnouncementMoved", Action: "Announce", Note: strings.Join(moved, "; ")})
 	}

@@ -389,6 +389,23 @@ func TestAnnounced(t *testing.T) {
 		if got := c.eventReasons(web.Key); !slices.Equal(got, []string{ipam.AddressAssigned, "AnnouncementMoved"}) {
 			t.Errorf("events %v", got)
 		}
+		for range 3 { // a foreign device claims the address, and ceases to: one event for each time, whatever is reported meanwhile
+			c.change(func(s *config.Snapshot) {
+				s.Speakers = []*config.Speaker{speaker("n1"), disputed(speaker("n2", holding("192.0.2.0", since.Add(time.Minute))), "192.0.2.0", since)}
+			})
+			time.Sleep(time.Second)
+		}
+		if got := c.service(web.Key).Announced; got.Status != "False" || got.Reason != "AddressConflict" {
+			t.Errorf("disputed: %+v", got)
+		}
+		c.change(func(s *config.Snapshot) {
+			s.Speakers = []*config.Speaker{speaker("n1"), speaker("n2", holding("192.0.2.0", since.Add(time.Minute)))}
+		})
+		time.Sleep(time.Second)
+		wantAnnounced(t, c, "True", "Announced", "ARP by n2 on eth0")
+		if got := c.eventReasons(web.Key); !slices.Equal(got, []string{ipam.AddressAssigned, "AnnouncementMoved", "AddressConflict"}) {
+			t.Errorf("events %v", got)
+		}
 		web.Endpoints.Ready = nil
 		c.put(web)
 		time.Sleep(time.Second)
