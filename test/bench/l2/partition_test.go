@@ -3,6 +3,7 @@ package l2
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,7 +73,7 @@ func (s *stage) split(ips []addr, few []*lab.Node, long time.Duration, healed, m
 func (s *stage) part(ctx context.Context, few []*lab.Node) error {
 	var others []string
 	for _, n := range s.Nodes {
-		if !contains(few, n) {
+		if !slices.Contains(few, n) {
 			others = append(others, fmt.Sprintf("%q", n.LAN.SwitchIfname()))
 		}
 	}
@@ -92,13 +93,4 @@ func (s *stage) heal(ctx context.Context, few []*lab.Node) error {
 		}
 	}
 	return nil
-}
-
-func contains(list []*lab.Node, n *lab.Node) bool {
-	for _, one := range list {
-		if one == n {
-			return true
-		}
-	}
-	return false
 }

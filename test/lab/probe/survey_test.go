@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -86,7 +87,9 @@ func TestStreams(t *testing.T) {
 	go func() { served <- server.Serve(l) }()
 	t.Cleanup(func() {
 		must(t, server.Close())
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 	for path, broken := range map[string]int{"/ever": 0, "/short": 4} {
 		ctx, cancel := context.WithCancel(t.Context())
