@@ -7,12 +7,14 @@ import (
 	"net/netip"
 	"runtime"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/mdlayher/arp"
 	"github.com/mdlayher/ethernet"
-	"github.com/mdlayher/packet"
 	"golang.org/x/sys/unix"
 
+	"github.com/heraldlb/herald/speaker/l2/frame"
 	"github.com/heraldlb/herald/speaker/l2/nettest"
 )
 
@@ -32,7 +34,7 @@ func TestForeignRequestsWakeNobody(t *testing.T) {
 		b.Send(packetOf(t, ethernet.Broadcast, arp.OperationRequest, peerMAC, peer, netip.AddrFrom4([4]byte{192, 0, 2, []byte{9, 11, 13}[i%3]})))
 	}
 	b.until(t)
-	stats, err := r.conn.(*packet.Conn).Stats()
+	stats, err := r.conn.(*frame.Socket).Stats()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +63,36 @@ func TestNoFrameIsLostWhileTheSetChanges(t *testing.T) {
 			t.Errorf("%d requests arrived, want 301", n)
 		}
 	})
+}
+
+// Questions that waited for long are not answered: the process was frozen, and another may have the address by now.
+func TestOldQuestionsAreNotAnswered(t *testing.T) {
+	near, far := nettest.Veth(t, "near0", "far0")
+	b := &bench{heard: newHeard(), mac: mac(near.MAC), Client: nettest.OpenClient(t, far, unix.ETH_P_ARP)}
+	r, err := Open(b.options(near))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.r = r
+	b.set(t, vip, sentinel)
+	<-time.After(500 * time.Millisecond) // the kernel begins to stamp frames a little after it was asked to
+	for range 100 {
+		b.Send(packetOf(t, ethernet.Broadcast, arp.OperationRequest, peerMAC, peer, vip))
+	}
+	<-time.After(1100 * time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := startRun(ctx, r)
+	if diff := cmp.Diff([]string{}, b.until(t)); diff != "" {
+		t.Errorf("frames (-want +got):\n%s", diff)
+	}
+	stats, err := r.conn.(*frame.Socket).Stats()
+	if err != nil || stats.Packets != 101 || stats.Drops != 0 {
+		t.Errorf("the socket got %d frames and dropped %d (%v), want 101", stats.Packets, stats.Drops, err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 // Without CAP_NET_RAW the error can be told from others, for the operator's sake.

@@ -32,6 +32,7 @@ type network struct {
 	said   []string // announcements
 	probes []string
 	users  map[string]map[netip.Addr]string // who answers probes on an interface
+	freeze time.Duration                    // so long the next announcement takes
 	full   int                              // so many frames find no room
 	opened int
 	began  time.Time
@@ -239,6 +240,11 @@ func (r *fakeResponder) Ready(a netip.Addr) bool {
 }
 
 func (r *fakeResponder) Announce(a netip.Addr) error {
+	r.n.mu.Lock()
+	freeze := r.n.freeze
+	r.n.freeze = 0
+	r.n.mu.Unlock()
+	pass(freeze)
 	r.n.mu.Lock()
 	defer r.n.mu.Unlock()
 	v, ok := r.set.Find(a)

@@ -237,6 +237,45 @@ func TestStandIn(t *testing.T) {
 	})
 }
 
+// A process that was stopped says nothing of what it had before, until it has heard what became of it.
+func TestAfterAFreeze(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		links := []config.Interface{up("eth0", 2, macA)}
+		var desired []decide.L2Address
+		for i := range 50 {
+			a := wished(fmt.Sprint("192.0.2.", i), "eth0")
+			a.Refresh = time.Minute
+			desired = append(desired, a)
+		}
+		w.set(desired, links)
+		pass(2 * time.Minute)
+		synctest.Wait()
+		w.mu.Lock()
+		w.freeze = 30 * time.Second
+		w.mu.Unlock()
+		for frozen := false; !frozen; { // with the next announcement
+			pass(10 * time.Millisecond)
+			synctest.Wait()
+			w.mu.Lock()
+			frozen = w.freeze == 0
+			w.mu.Unlock()
+		}
+		w.take()
+		pass(31900 * time.Millisecond)
+		synctest.Wait()
+		if n := len(w.take()); n != 1 { // the one that it began with
+			t.Errorf("%d announcements", n)
+		}
+		w.set(desired[:1], links)
+		pass(2 * time.Minute)
+		synctest.Wait()
+		said := w.take()
+		if len(said) < 1 || len(said) > 4 || strings.Contains(strings.Join(said, ""), "192.0.2.1 ") {
+			t.Errorf("of one address: %v", said)
+		}
+	})
+}
+
 // What finds no room in the system's queues is sent a little later.
 func TestNoRoom(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {

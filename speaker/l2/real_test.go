@@ -241,7 +241,7 @@ func BenchmarkSetToAnswering(b *testing.B) {
 // awaitQuiet waits until n addresses of one protocol have been announced as often as a takeover asks for.
 func awaitQuiet(t testing.TB, r *Reconciler, n int) {
 	t.Helper()
-	frames := uint64(n * (len(burst()) + 1))
+	frames := uint64(n * bursts)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for range 6000 {

@@ -6,10 +6,13 @@ import (
 	"time"
 )
 
+// bursts is how many announcements a takeover asks for.
+const bursts = 5
+
 // burst is the pauses between the announcements of a takeover: at once, and again after 50 ms, 200 ms, 1 s and 2 s. The first ones make
 // up for a lost frame while clients wait; the later ones reach those whose port forwards only after a moment (a link that has just come
 // up, a switch that learns its tree anew).
-func burst() [4]time.Duration {
+func burst() [bursts - 1]time.Duration {
 	return [...]time.Duration{50 * time.Millisecond, 150 * time.Millisecond, 800 * time.Millisecond, time.Second}
 }
 
@@ -81,13 +84,12 @@ func (s *schedule) next() (time.Time, bool) {
 // stretched or cut by up to a tenth, so that addresses that came together do not stay together, and the first of them comes anywhere
 // within the period, so that they part at once.
 func pause(step int, refresh time.Duration) (time.Duration, bool) {
-	b := burst()
 	switch {
-	case step < len(b):
-		return b[step], true
+	case step < bursts-1:
+		return burst()[step], true
 	case refresh <= 0:
 		return 0, false
-	case step == len(b):
+	case step == bursts-1:
 		return rand.N(refresh), true
 	default:
 		return refresh - refresh/10 + rand.N(refresh/5+1), true

@@ -45,6 +45,13 @@ const (
 	progress = 100 * time.Millisecond // how often the owner hears of what is not complete yet
 )
 
+// A process that does nothing for so long was stopped, and others may have taken its addresses over. It says nothing unasked until it has had
+// time to hear of that.
+const (
+	frozen = time.Second
+	thaw   = 2 * time.Second
+)
+
 // begin takes up a responder that was just opened.
 func (s *serving) begin(r responder, now time.Time) {
 	s.r, s.stale, s.failures, s.quiet = r, true, 0, time.Time{}
@@ -63,10 +70,16 @@ func (s *serving) end() { s.r = nil }
 func (s *serving) loop(ctx context.Context, failed <-chan error) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
-		s.obey(s.take(), time.Now())
-		s.work(time.Now())
-		timer.Reset(s.wait(time.Now()))
+	for due := time.Now(); ; {
+		now := time.Now()
+		if now.Sub(due) > frozen {
+			s.quiet = now.Add(thaw)
+		}
+		s.obey(s.take(), now)
+		s.work(now)
+		wait := s.wait(time.Now())
+		due = now.Add(wait)
+		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -163,7 +176,7 @@ func (s *serving) change(a *address, t task, now time.Time) {
 	switch {
 	case a.phase != answering && (t.standIn || t.sure && !t.probe), was.announced() != a.announced():
 		s.answerFor(a, now)
-	case a.announced() && t.refresh != was.refresh && a.turn.step > len(burst()):
+	case a.announced() && t.refresh != was.refresh && a.turn.step >= bursts:
 		s.schedule.drop(a)
 		if t.refresh > 0 {
 			s.schedule.put(a, now.Add(rand.N(t.refresh)))

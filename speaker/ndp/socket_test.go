@@ -9,10 +9,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/mdlayher/ndp"
-	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/heraldlb/herald/speaker/l2/frame"
 	"github.com/heraldlb/herald/speaker/l2/nettest"
 )
 
@@ -41,7 +41,7 @@ func TestForeignTrafficWakesNobody(t *testing.T) {
 		b.Send(foreign[i%len(foreign)])
 	}
 	b.until(t)
-	stats, err := r.conn.(*packet.Conn).Stats()
+	stats, err := r.conn.(*frame.Socket).Stats()
 	if err != nil {
 		t.Fatal(err)
 	}
