@@ -24,6 +24,7 @@ type world struct {
 	away  []bool              // by node: its process does not run, or is frozen
 	known []*config.Snapshot  // by node: what it knows of the configuration; nil: all there is
 	watch func()              // called whenever some node has decided; may be nil
+	cable *cable              // nil: nodes do not hear each other's announcements
 }
 
 // speaker is one simulated node: what it last said, and what it has heard of the others.
@@ -142,7 +143,13 @@ func (w *world) step(i int) {
 			f.Members = append(f.Members, h.member)
 		}
 	}
+	if w.cable != nil {
+		f.Heard, f.Insists = w.cable.hear(w, i)
+	}
 	d := s.decider.Decide(f)
+	if w.cable != nil {
+		d.L2 = w.cable.responders(w, i, d.L2)
+	}
 	s.answers = d.L2
 	w.say(i, d.Claims)
 }

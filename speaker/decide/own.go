@@ -70,7 +70,7 @@ func (d *Decider) take(v *vip) *entry {
 	if v.likes != nil {
 		e.l2.Refresh = v.likes.refresh
 	}
-	e.l2.Probe = e.l2.Taken == Elected || e.l2.Taken == TookOver && d.minority()
+	e.l2.Probe = e.l2.Taken == Elected || e.l2.Taken == TookOver && !d.majority()
 	d.giveBack(v, e)
 	return e
 }
