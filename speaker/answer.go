@@ -12,12 +12,13 @@ import (
 
 // answer hands the Layer 2 part out: the claims to gossip, the addresses to the responders. It returns after what time to do so again (0: need
 // not).
-func (s *Speaker) answer(now time.Time, desired decide.Desired) time.Duration {
+func (s *Speaker) answer(facts decide.Facts, desired decide.Desired) time.Duration {
+	now := facts.Now
 	was := make(map[netip.Addr]decide.L2Address, len(s.announced))
 	for _, a := range s.announced {
 		was[a.Addr] = a
 	}
-	s.linger.hand(now, s.announced, desired.L2)
+	s.linger.hand(now, s.announced, desired.L2, func(a decide.L2Address) bool { return backs(facts, a) })
 	s.claims, s.announced = desired.Claims, desired.L2
 	s.publish()
 	lingering, wait := s.linger.still(now)
@@ -41,6 +42,19 @@ func (s *Speaker) answer(now time.Time, desired decide.Desired) time.Duration {
 // it begins to open its sockets, and nobody must find the address unanswered. The node that hands over forwards meanwhile.
 const lingerMost = 50 * time.Millisecond
 
+// standInMore is the same for a node that stood in for another, which is back. Both answer alike.
+const standInMore = 300 * time.Millisecond
+
+// backs reports whether the node that this one stood in for is back and has the address.
+func backs(facts decide.Facts, a decide.L2Address) bool {
+	i := slices.IndexFunc(facts.Members, func(m decide.Member) bool { return m.Node == a.For })
+	if i < 0 {
+		return false
+	}
+	_, claims := facts.Members[i].Claims[a.Addr]
+	return claims
+}
+
 // linger is what this node has handed over and still answers for.
 type linger map[netip.Addr]lingering
 
@@ -49,16 +63,20 @@ type lingering struct {
 	until time.Time
 }
 
-// hand compares what was answered for with what is to be.
-func (l linger) hand(now time.Time, was, is []decide.L2Address) {
+// hand compares what was answered for with what is to be. back tells whether the node stood in for is.
+func (l linger) hand(now time.Time, was, is []decide.L2Address, back func(decide.L2Address) bool) {
 	has := make(map[netip.Addr]bool, len(is))
 	for _, a := range is {
 		has[a.Addr] = true
 		delete(l, a.Addr)
 	}
 	for _, a := range was {
-		if a.Taken == decide.HandedOn && !has[a.Addr] {
+		switch {
+		case has[a.Addr]:
+		case a.Taken == decide.HandedOn:
 			l[a.Addr] = lingering{a, now.Add(lingerMost)}
+		case a.For != "" && back(a):
+			l[a.Addr] = lingering{a, now.Add(standInMore)}
 		}
 	}
 }

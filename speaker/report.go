@@ -61,6 +61,12 @@ func (s *Speaker) report(facts decide.Facts, view *member.View) Report {
 	if !facts.Config.Synced {
 		r.Troubles = append(r.Troubles, Trouble{Reason: "NotSynced", Message: "the API server has not yet told what to announce"})
 	}
+	if s.opt.L2.Denied() {
+		r.Troubles = append(r.Troubles, Trouble{
+			Reason:  "PacketSocketsDenied",
+			Message: "packet sockets are not permitted, so nothing is answered by ARP or NDP: add the capability NET_RAW to the speaker's securityContext",
+		})
+	}
 	if since := s.opt.Source.Stale(); !since.IsZero() {
 		r.Troubles = append(r.Troubles, Trouble{
 			Reason:  "ViewStale",
@@ -75,6 +81,11 @@ func (s *Speaker) report(facts decide.Facts, view *member.View) Report {
 func (s *Speaker) holdings() []config.L2Holding {
 	others := map[netip.Addr]bool{}
 	for _, a := range s.announced {
+		if a.For != "" {
+			others[a.Addr] = true
+		}
+	}
+	for _, a := range s.linger {
 		if a.For != "" {
 			others[a.Addr] = true
 		}

@@ -50,6 +50,7 @@ type Layer2 interface {
 	Set([]decide.L2Address, []config.Interface)
 	Actual() []config.L2Holding
 	Conflicts() []l2.Conflict
+	Denied() bool // packet sockets are not permitted
 	Announce(netip.Addr)
 	Changed() <-chan struct{}
 }
@@ -241,7 +242,7 @@ func (s *Speaker) act(facts decide.Facts, restrained bool) time.Duration {
 	}
 	var again time.Duration
 	if s.resume.done {
-		again = s.answer(facts.Now, desired)
+		again = s.answer(facts, desired)
 	}
 	s.opt.BGP.Set(bgp.Desired{
 		Peers:      desired.Peers,

@@ -125,6 +125,24 @@ func TestWithoutGossipOnlyBGP(t *testing.T) {
 	})
 }
 
+func TestDeniedSocketsAreReported(t *testing.T) {
+	journey(t, func(t *testing.T, w *world, stop func() *Speaker) {
+		w.change(func(w *world) { w.snap, w.view = asked(), viewOf() })
+		time.Sleep(settleMost)
+		for _, denied := range []bool{true, false} {
+			w.change(func(w *world) { w.denied = denied })
+			time.Sleep(10 * time.Millisecond)
+			synctest.Wait()
+			w.read(func(w *world) {
+				if got := len(w.report.Troubles) == 1 && w.report.Troubles[0].Reason == "PacketSocketsDenied"; got != denied {
+					t.Errorf("denied %v: troubles %v", denied, w.report.Troubles)
+				}
+			})
+		}
+		stop()
+	})
+}
+
 func TestListensBeforeItTakes(t *testing.T) {
 	journey(t, func(t *testing.T, w *world, stop func() *Speaker) {
 		w.change(func(w *world) { w.snap, w.view = asked(), viewOf() })

@@ -504,6 +504,7 @@ type houseL2 struct{ *house }
 
 func (h houseL2) Changed() <-chan struct{} { return h.layer2 }
 func (h houseL2) Conflicts() []l2.Conflict { return nil }
+func (h houseL2) Denied() bool             { return false }
 func (h houseL2) Announce(netip.Addr)      { h.mu.Lock(); defer h.mu.Unlock(); h.again++ }
 
 func (h houseL2) Actual() []config.L2Holding {

@@ -31,6 +31,7 @@ type world struct {
 	claimed []l2.Conflict
 	report  Report
 	resyncs int
+	denied  bool
 
 	source, link, gossip, layer2, router chan struct{}
 }
@@ -153,6 +154,7 @@ func (w worldL2) Conflicts() (c []l2.Conflict) {
 	w.read(func(x *world) { c = x.claimed })
 	return c
 }
+func (w worldL2) Denied() (d bool)      { w.read(func(x *world) { d = x.denied }); return d }
 func (w worldL2) Announce(a netip.Addr) { w.read(func(x *world) { x.again = append(x.again, a) }) }
 
 type worldBGP struct{ *world }
