@@ -58,7 +58,8 @@ func (o *owner) watch() {
 	}
 }
 
-// watch returns the path to watch; false when there is none, or it is not known yet.
+// watch returns the path to watch; false when there is none, or it is not known yet. Both ends must mean the same sort of BFD session: a router
+// on a subnet of ours is one hop away inside the AS, too, as FRR has it.
 func (s *seat) watch(name string, interfaces []config.Interface) (Watch, bool) {
 	if s.bfd == nil || s.session == nil {
 		return Watch{}, false

@@ -161,6 +161,15 @@ func (f *frr) ask(ctx context.Context, daemon, command string) ([]byte, error) {
 	return output(ctx, "vtysh", "--vty_socket", f.dir, "-d", daemon, "-c", command)
 }
 
+// Log implements Daemon.
+func (f *frr) Log() string {
+	if !f.c.BFD {
+		return f.processes.Log()
+	}
+	out, err := f.ask(context.Background(), "bfdd", "show bfd peers")
+	return fmt.Sprintf("%sshow bfd peers: %s (error %v)", f.processes.Log(), out, err)
+}
+
 // Session implements Daemon.
 func (f *frr) Session(ctx context.Context) (Session, error) {
 	out, err := f.ask(ctx, "bgpd", "show bgp neighbors json")
@@ -181,6 +190,7 @@ func parseFRRNeighbor(out []byte) (Session, error) {
 			BgpState                string
 			BgpTimerHoldTimeMsecs   int64
 			LastResetDueTo          string
+			PeerBfdInfo             struct{ Status string }
 			LastNotificationReason  string
 			LastShutdownDescription string
 			AddressFamilyInfo       map[string]json.RawMessage
@@ -199,7 +209,8 @@ func parseFRRNeighbor(out []byte) (Session, error) {
 			Families:    families(mp["ipv4Unicast"]["advertisedAndReceived"], mp["ipv6Unicast"]["advertisedAndReceived"]),
 			RemoteASN:   n.RemoteAs,
 			Restart:     strings.Contains(strings.ToLower(n.NeighborCapabilities.GracefulRestart), "received"),
-			LastEnd:     strings.TrimSpace(n.LastNotificationReason + " " + n.LastShutdownDescription),
+			LastEnd:     strings.TrimSpace(n.LastResetDueTo + " " + n.LastNotificationReason + " " + n.LastShutdownDescription),
+			BFD:         n.PeerBfdInfo.Status,
 		}, nil
 	}
 	return Session{}, nil

@@ -66,6 +66,7 @@ type Session struct {
 	RemoteASN   uint32
 	Restart     bool   // the neighbour wants its routes kept while it restarts
 	LastEnd     string // what the daemon says of how the last session ended, in its own words
+	BFD         string // state of the path, in FRR's words
 	EndOfRIB    string // families for which the neighbour said that it was all, such as "IPv4 IPv6"; "" when the daemon does not say
 }
 
