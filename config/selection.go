@@ -20,6 +20,22 @@ func Only[K comparable](keys ...K) Selection[K] {
 	return Selection[K]{set: set}
 }
 
+// Change returns the selection with some keys more and others less. All stays All.
+func (s Selection[K]) Change(more, less []K) Selection[K] {
+	if s.all || len(more)+len(less) == 0 {
+		return s
+	}
+	set := make(map[K]struct{}, len(s.set)+len(more))
+	maps.Copy(set, s.set)
+	for _, k := range more {
+		set[k] = struct{}{}
+	}
+	for _, k := range less {
+		delete(set, k)
+	}
+	return Selection[K]{set: set}
+}
+
 // Has reports whether the key is selected.
 func (s Selection[K]) Has(k K) bool {
 	if s.all {

@@ -133,3 +133,19 @@ func BenchmarkChangeOneMoreThan10k(b *testing.B) {
 		_, memory = Parse(leave, memory)
 	}
 }
+
+// TestSelectionChanges: a selection that is given out does not change with the next.
+func TestSelectionChanges(t *testing.T) {
+	in := manyServices(3)
+	first, memory := Parse(in, Memory{})
+	was := first.L2Advertisements[0].Services
+	next := in.Services[1].DeepCopy()
+	next.ResourceVersion, next.Labels = "2", map[string]string{"app": "else"}
+	one := onlyChanges(in)
+	one.Services = append(one.Services, next)
+	second, _ := Parse(one, memory)
+	key := config.Key{Namespace: "ns", Name: "svc-00001"}
+	if now := second.L2Advertisements[0].Services; !was.Has(key) || was.Len() != 1 || now.Has(key) || now.Len() != 0 {
+		t.Errorf("selected %v, then %v", was, now)
+	}
+}

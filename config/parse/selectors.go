@@ -128,5 +128,5 @@ type serviceSelection struct {
 }
 
 func (w *world) selectServices(s *serviceSelection) config.Selection[config.Key] {
-	return answers(&s.selectors, &s.memo, w.services.epoch, w.services.each)
+	return w.services.selected(&s.selectors, &s.memo)
 }

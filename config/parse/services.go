@@ -18,7 +18,7 @@ import (
 type services struct {
 	class     string
 	round     uint64
-	epoch     uint64 // counts changes of which Services are ours and of their labels
+	relabels  relabels
 	byID      map[string]*serviceEntry
 	byKey     map[config.Key]*serviceEntry
 	owing     map[*serviceEntry]struct{} // those with something still to be cleared
@@ -46,7 +46,7 @@ type serviceEntry struct {
 
 func newServices(class string) services {
 	return services{
-		class: class, epoch: 1, byID: make(map[string]*serviceEntry), byKey: make(map[config.Key]*serviceEntry),
+		class: class, relabels: relabels{before: 1}, byID: make(map[string]*serviceEntry), byKey: make(map[config.Key]*serviceEntry),
 		owing: make(map[*serviceEntry]struct{}), endpoints: newEndpoints(),
 	}
 }
@@ -184,7 +184,7 @@ func (s *services) renew(e *serviceEntry, o *corev1.Service, dirty map[config.Ke
 	dirty[next.Key] = struct{}{}
 	if !e.ours || !maps.Equal(e.labels, o.Labels) {
 		e.labels, e.asked = maps.Clone(o.Labels), nil
-		s.epoch++
+		s.relabels.add(e.key)
 	}
 	if e.asked == nil {
 		s.unasked = append(s.unasked, e)
@@ -209,9 +209,9 @@ func owed(o *corev1.Service, was *config.Service) *config.Released {
 
 // reorder makes the sorted lists again: what stays keeps its order, what is added goes between.
 func (s *services) reorder(gone []config.Key, added []*serviceEntry) {
-	s.epoch++
 	var out []int
 	for _, key := range gone {
+		s.relabels.add(key)
 		if i, ok := s.place(key); ok {
 			out = append(out, i)
 		}
@@ -256,13 +256,6 @@ func with[T any](list []T, at []int, items []T) []T {
 		from = i
 	}
 	return append(out, list[from:]...)
-}
-
-// each calls yield for every Service that is ours.
-func (s *services) each(yield func(config.Key, labels.Set)) {
-	for _, e := range s.sorted {
-		yield(e.key, e.labels)
-	}
 }
 
 // released lists what is to be cleared: of Services that changed their class, and of those that left the type LoadBalancer.
