@@ -179,10 +179,16 @@ type speaker struct {
 
 // speaker starts a speaker on the node; it is left as one that restarts when the test ends.
 func (c *cell) speaker(options ...func(*bgp.Options)) *speaker {
+	return c.speakerOn(c.node, options...)
+}
+
+// speakerOn starts a speaker on a host.
+func (c *cell) speakerOn(h *netlab.Host, options ...func(*bgp.Options)) *speaker {
 	log := slog.New(slog.NewTextHandler(c, nil))
+	v := vantage{h}
 	opt := bgp.Options{Node: "node-1", Log: log, Router: gobgp.New(gobgp.Options{
-		Log: log, Dial: c.dial, NICs: c.nics,
-		Find: func(iface string) gobgp.Finder { return adjacent.On(vantage{c.node}, iface, log) },
+		Log: log, Dial: v.dial, NICs: v.nics,
+		Find: func(iface string) gobgp.Finder { return adjacent.On(v, iface, log) },
 	})}
 	for _, o := range options {
 		o(&opt)
@@ -206,19 +212,19 @@ func (c *cell) speaker(options ...func(*bgp.Options)) *speaker {
 	return s
 }
 
-// dial connects from the node: a socket stays in the namespace of the thread that made it.
-func (c *cell) dial(ctx context.Context, n bgp.Neighbor) (conn net.Conn, err error) {
-	err = c.node.Do(func() (err error) { conn, err = gobgp.DialTCP(ctx, n); return err })
+// vantage is a host as a place to open connections and look for routers from.
+type vantage struct{ *netlab.Host }
+
+// dial connects from the host: a socket stays in the namespace of the thread that made it.
+func (v vantage) dial(ctx context.Context, n bgp.Neighbor) (conn net.Conn, err error) {
+	err = v.Do(func() (err error) { conn, err = gobgp.DialTCP(ctx, n); return err })
 	return conn, err
 }
 
-func (c *cell) nics() (out []bgp.NIC, err error) {
-	err = c.node.Do(func() (err error) { out, err = gobgp.HostNICs(); return err })
+func (v vantage) nics() (out []bgp.NIC, err error) {
+	err = v.Do(func() (err error) { out, err = gobgp.HostNICs(); return err })
 	return out, err
 }
-
-// vantage looks for routers from a host.
-type vantage struct{ *netlab.Host }
 
 // Listen implements adjacent.Host.
 func (v vantage) Listen(iface string) (conn adjacent.Conn, mac net.HardwareAddr, err error) {
