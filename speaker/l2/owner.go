@@ -169,15 +169,9 @@ func (o *owner) collect() {
 		users = append(users, s.taken...)
 		return s
 	}
-	denied := false
 	for _, k := range slices.SortedFunc(maps.Keys(o.endpoints), compareKeys) {
 		e := o.endpoints[k]
-		s := add(e)
-		denied = denied || errors.Is(s.err, fs.ErrPermission)
-		o.report(e, s)
-	}
-	if o.denied.Swap(denied) != denied {
-		signal(o.changed)
+		o.report(e, add(e))
 	}
 	for e := range o.ending {
 		if add(e).done {

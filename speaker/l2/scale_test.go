@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mdlayher/ndp"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
@@ -215,6 +216,42 @@ func TestTenThousand(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// So it is with several interfaces at once, and with one whose queue is short: what finds no room there is sent later.
+func TestManyOnSeveralInterfaces(t *testing.T) {
+	const n = 3000
+	addrs := many(n, false)
+	var crowds []*crowd
+	var links []config.Interface
+	var names []string
+	for i := range 3 {
+		near, far := nettest.Veth(t, fmt.Sprint("near", i), fmt.Sprint("far", i))
+		links, names = append(links, near), append(names, near.Name)
+		crowds = append(crowds, newCrowd(t, far, false))
+	}
+	narrow(t, names[2])
+	r := runReal(t)
+	r.Set(wishFor(addrs, names...), links)
+	awaitHeld(t, r, 3*n)
+	for i, c := range crowds {
+		c.await("announcements on "+names[i], func() bool { return len(c.told) == n })
+	}
+	for _, c := range r.Counts() {
+		if c.Interface != names[2] && c.SendErrors > 0 {
+			t.Errorf("counts %+v", c)
+		}
+		t.Logf("%+v", c)
+	}
+}
+
+// narrow gives an interface a queue that holds few frames and empties slowly.
+func narrow(t *testing.T, name string) {
+	t.Helper()
+	attrs := netlink.QdiscAttrs{LinkIndex: nettest.Link(t, name).Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT}
+	if err := netlink.QdiscAdd(&netlink.Tbf{QdiscAttrs: attrs, Rate: 500_000, Limit: 4000, Buffer: 2000}); err != nil {
+		t.Logf("this kernel has no token bucket: %v", err)
 	}
 }
 

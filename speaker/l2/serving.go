@@ -204,10 +204,11 @@ func (s *serving) yield(a *address, by rival, now time.Time) {
 			a.user.first = now
 		}
 		a.user.mac, a.user.last = by.mac, now
-		if a.phase == looking {
-			a.phase = taken
-			s.schedule.begin(a, now.Add(lookAgain-lookAgain/10+rand.N(lookAgain/5)))
+		if a.phase == taken { // the owner hears of it when we look again
+			return
 		}
+		a.phase = taken
+		s.schedule.begin(a, now.Add(lookAgain-lookAgain/10+rand.N(lookAgain/5)))
 		if s.r != nil {
 			s.report(now)
 		}
@@ -320,7 +321,7 @@ func (s *serving) act(now time.Time) {
 		if err := s.turn(a, now); noRoom(err) {
 			s.quiet = now.Add(crowded)
 			for _, a := range due[i:] {
-				s.schedule.put(a, s.quiet)
+				s.schedule.put(a, a.turn.at) // it keeps its place
 			}
 			return
 		}
