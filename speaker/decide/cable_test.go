@@ -20,8 +20,8 @@ type opponent struct {
 }
 
 const (
-	announced = 50   // steps between announcements of an address that is disputed
-	remember  = 1000 // steps for which an opponent is remembered, and until it is looked for again
+	announced = 50  // steps between announcements of an address that is disputed
+	remember  = 400 // steps for which an opponent is remembered, and until it is looked for again
 )
 
 func newCable(nodes int) *cable {
