@@ -176,6 +176,7 @@ type seat struct {
 	gone     chan struct{}
 	bfd      *config.BFDProfile // nil = the path is not watched
 	sight    Sight              // what was last heeded of the path
+	paths    int                // that the session should tell the peer
 }
 
 // apply starts, replaces and ends sessions so that they are the wanted ones, and tells each its part. Sessions that stay are not
@@ -220,6 +221,7 @@ func (o *owner) tell() {
 		if !o.drain.done {
 			a.Paths = pathsFor(name, o.told.Routes)
 		}
+		s.paths = len(a.Paths)
 		s.session.Set(a)
 	}
 }
@@ -261,8 +263,9 @@ func (o *owner) withdraw() {
 	}
 }
 
+// advertises reports whether the peer was told of routes, or is being told: the session's own count may lag behind what has reached the router.
 func (s *seat) advertises() bool {
-	return s.session != nil && s.session.Status().Advertised != Count{}
+	return s.paths > 0 && s.session.Status().State == Established
 }
 
 // wanted returns a seat for each peer. A router takes one session from one address of ours, so of several peers that name the same

@@ -65,12 +65,12 @@ func (n *network) expect(t *testing.T, when, routes string, draining bool) {
 	}
 }
 
-// advertises makes the fake sessions say that the peer was told of routes.
-func (n *network) advertises() {
+// fall makes the fake sessions say that they are down.
+func (n *network) fall() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, s := range n.running {
-		s.status.Advertised = Count{IPv4: 1}
+		s.status.State = Active
 	}
 }
 
@@ -82,7 +82,6 @@ func TestStop(t *testing.T) {
 		d := onePeer()
 		a.Set(d)
 		synctest.Wait()
-		n.advertises()
 		n.expect(t, "before", "192.0.2.1/32", false)
 		time.AfterFunc(drainWait/2, func() {
 			n.expectLater(t, "half-way", "192.0.2.1/32", true)
@@ -109,12 +108,20 @@ func (n *network) expectLater(t *testing.T, when, routes string, draining bool) 
 func TestStopWithoutRoutesIsQuick(t *testing.T) {
 	for name, prepare := range map[string]func(*Announcer, *network){
 		"nothing was ever asked for": func(*Announcer, *network) {},
-		"no peer was told of any":    func(a *Announcer, _ *network) { a.Set(onePeer()) },
+		"there are none": func(a *Announcer, _ *network) {
+			d := onePeer()
+			d.Routes = nil
+			a.Set(d)
+		},
+		"no session is up": func(a *Announcer, n *network) {
+			a.Set(onePeer())
+			synctest.Wait()
+			n.fall()
+		},
 		"drained before": func(a *Announcer, n *network) {
 			d := onePeer()
 			a.Set(d)
 			synctest.Wait()
-			n.advertises()
 			d.Draining = true
 			a.Set(d)
 			time.Sleep(2 * drainWait)
@@ -141,7 +148,6 @@ func TestRestart(t *testing.T) {
 		a, stop := stoppable(t, n)
 		a.Set(onePeer())
 		synctest.Wait()
-		n.advertises()
 		if took := stop(ErrRestarting); took != 0 {
 			t.Errorf("the restart took %s", took)
 		}
