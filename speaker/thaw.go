@@ -11,6 +11,9 @@ const (
 	frozenAfter = time.Second // well beyond what the others need to find a speaker dead
 )
 
+// sleptAfter is the same by the wall clock, which may have been set.
+const sleptAfter = 5 * time.Second
+
 // pulse tells when the process, or the whole machine, has stood still.
 type pulse struct {
 	last   time.Time
@@ -21,8 +24,7 @@ type pulse struct {
 // beat notes that the loop runs; it reports whether it had stood still for so long that the others have found this speaker dead. A machine
 // that slept shows that on its wall clock only.
 func (p *pulse) beat(now time.Time) bool {
-	gap := max(now.Sub(p.last), now.Round(0).Sub(p.last.Round(0)))
-	still := !p.last.IsZero() && gap > frozenAfter
+	still := !p.last.IsZero() && (now.Sub(p.last) > frozenAfter || now.Round(0).Sub(p.last.Round(0)) > sleptAfter)
 	p.last = now
 	if still {
 		p.thawed = now

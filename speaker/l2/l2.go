@@ -44,6 +44,7 @@ type Reconciler struct {
 	actual  atomic.Pointer[[]config.L2Holding]
 	clashes atomic.Pointer[[]Conflict]
 	counts  atomic.Pointer[[]counted]
+	denied  atomic.Bool
 	changed chan struct{}
 }
 
@@ -103,7 +104,10 @@ func (r *Reconciler) Actual() []config.L2Holding { return load(&r.actual) }
 // interface. The caller must not change the slice.
 func (r *Reconciler) Conflicts() []Conflict { return load(&r.clashes) }
 
-// Changed tells that Actual or Conflicts has something new.
+// Denied reports whether something cannot be answered for because packet sockets are not permitted (CAP_NET_RAW).
+func (r *Reconciler) Denied() bool { return r.denied.Load() }
+
+// Changed tells that Actual, Conflicts or Denied has something new.
 func (r *Reconciler) Changed() <-chan struct{} { return r.changed }
 
 func load[T any](p *atomic.Pointer[[]T]) []T {

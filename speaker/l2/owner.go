@@ -169,9 +169,15 @@ func (o *owner) collect() {
 		users = append(users, s.taken...)
 		return s
 	}
+	denied := false
 	for _, k := range slices.SortedFunc(maps.Keys(o.endpoints), compareKeys) {
 		e := o.endpoints[k]
-		o.report(e, add(e))
+		s := add(e)
+		denied = denied || errors.Is(s.err, fs.ErrPermission)
+		o.report(e, s)
+	}
+	if o.denied.Swap(denied) != denied {
+		signal(o.changed)
 	}
 	for e := range o.ending {
 		if add(e).done {
