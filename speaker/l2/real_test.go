@@ -3,7 +3,6 @@ package l2
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -229,15 +228,6 @@ func TestInterfaceComesBack(t *testing.T) {
 	awaitHeld(t, r, 2)
 }
 
-// BenchmarkSetToAnswering measures from Set until the new address is answered, among n others.
-func BenchmarkSetToAnswering(b *testing.B) {
-	for _, n := range []int{0, 300, 3000, 10_000} {
-		for _, family := range []string{"ARP", "NDP"} {
-			b.Run(fmt.Sprint(family, "/", n), func(b *testing.B) { benchSet(b, n, family == "NDP") })
-		}
-	}
-}
-
 // awaitQuiet waits until n addresses of one protocol have been announced as often as a takeover asks for.
 func awaitQuiet(t testing.TB, r *Reconciler, n int) {
 	t.Helper()
@@ -255,29 +245,4 @@ func awaitQuiet(t testing.TB, r *Reconciler, n int) {
 		<-tick.C
 	}
 	t.Fatalf("not announced often enough: %+v", r.Counts())
-}
-
-func benchSet(b *testing.B, n int, six bool) {
-	near, _ := nettest.Veth(b, "near0", "far0")
-	r := runReal(b)
-	links := []config.Interface{near}
-	var desired []decide.L2Address
-	for i := range n + 1 {
-		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-		if six {
-			a = netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)})
-		}
-		desired = append(desired, decide.L2Address{Addr: a, Interfaces: []string{"near0"}})
-	}
-	r.Set(desired[:n], links)
-	awaitHeld(b, r, n)
-	awaitQuiet(b, r, n)
-	for b.Loop() {
-		r.Set(desired, links)
-		awaitHeld(b, r, n+1)
-		b.StopTimer()
-		r.Set(desired[:n], links)
-		awaitHeld(b, r, n)
-		b.StartTimer()
-	}
 }
