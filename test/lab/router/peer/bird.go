@@ -92,8 +92,7 @@ func (b *bird) ask(ctx context.Context, command string) (string, error) {
 
 // Session implements Daemon.
 func (b *bird) Session(ctx context.Context) (Session, error) {
-	command := "show protocols all" // a session from a range has a protocol of its own, named by BIRD
-	out, err := b.ask(ctx, command)
+	out, err := b.ask(ctx, "show protocols all") // a session from a range has a protocol of its own, named by BIRD
 	s := parseBIRDProtocols(out)
 	for line := range strings.Lines(b.Log()) { // the words that came with it stand there only
 		if _, words, ok := strings.Cut(line, s.LastEnd+": "); ok && s.LastEnd != "" {
@@ -106,51 +105,54 @@ func (b *bird) Session(ctx context.Context) (Session, error) {
 
 // parseBIRDProtocols reads `show protocols all`; of several BGP protocols, the established one counts.
 func parseBIRDProtocols(out string) Session {
-	var best, s Session
-	section, inBGP := "", false
+	var best Session
+	var p birdProtocol
 	end := func() {
-		if inBGP && (s.Established || best == Session{}) {
-			best = s
+		if p.isBGP && (p.Established || best == Session{}) {
+			best = p.Session
 		}
-		s = Session{}
 	}
 	for line := range strings.Lines(out) {
 		if fields := strings.Fields(line); !strings.HasPrefix(line, " ") && len(fields) > 3 {
 			end()
-			inBGP = fields[1] == "BGP"
+			p = birdProtocol{isBGP: fields[1] == "BGP"}
 		}
 		key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		value = strings.TrimSpace(value)
-		switch key {
-		case "BGP state":
-			s.Established = value == "Established"
-		case "Neighbor AS":
-			n, _ := strconv.ParseUint(value, 10, 32)
-			s.RemoteASN = uint32(n)
-		case "Hold timer": // "6.123/9"
-			_, whole, _ := strings.Cut(value, "/")
-			n, _ := strconv.Atoi(whole)
-			s.HoldTime = time.Duration(n) * time.Second
-		case "Last error":
-			s.LastEnd = value
-		case "Local capabilities", "Neighbor capabilities":
-			section = key
-		case "Graceful restart":
-			s.Restart = s.Restart || section == "Neighbor capabilities"
-		case "Channel ipv4", "Channel ipv6":
-			section = key
-		case "State":
-			if value == "UP" && strings.HasPrefix(section, "Channel") {
-				up := "IPv" + section[len(section)-1:]
-				s.Families = strings.TrimSpace(s.Families + " " + up)
-			}
-		}
-		if strings.TrimSpace(line) == "Graceful restart" {
-			s.Restart = s.Restart || section == "Neighbor capabilities"
-		}
+		p.read(key, strings.TrimSpace(value))
 	}
 	end()
 	return best
+}
+
+// birdProtocol is a protocol that is being read.
+type birdProtocol struct {
+	Session
+	isBGP   bool
+	section string // the heading that was read last
+}
+
+// read takes in a line.
+func (p *birdProtocol) read(key, value string) {
+	number := func(s string) int { n, _ := strconv.Atoi(s); return n }
+	switch key {
+	case "Local capabilities", "Neighbor capabilities", "Channel ipv4", "Channel ipv6":
+		p.section = key
+	case "BGP state":
+		p.Established = value == "Established"
+	case "Neighbor AS":
+		p.RemoteASN = uint32(number(value))
+	case "Hold timer": // "6.123/9"
+		_, whole, _ := strings.Cut(value, "/")
+		p.HoldTime = time.Duration(number(whole)) * time.Second
+	case "Last error":
+		p.LastEnd = value
+	case "Graceful restart":
+		p.Restart = p.Restart || p.section == "Neighbor capabilities"
+	case "State":
+		if family, ok := strings.CutPrefix(p.section, "Channel ipv"); ok && value == "UP" {
+			p.Families = strings.TrimSpace(p.Families + " IPv" + family)
+		}
+	}
 }
 
 // Routes implements Daemon.

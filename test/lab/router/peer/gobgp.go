@@ -199,6 +199,14 @@ func (r *Route) gobgpAttribute(a bgp.PathAttributeInterface) error {
 		r.MED = int64(a.Value)
 	case *bgp.PathAttributeLocalPref:
 		r.LocalPref = a.Value
+	default:
+		return r.gobgpCommunities(a)
+	}
+	return nil
+}
+
+func (r *Route) gobgpCommunities(a bgp.PathAttributeInterface) error {
+	switch a := a.(type) {
 	case *bgp.PathAttributeCommunities:
 		for _, c := range a.Value {
 			r.Communities = append(r.Communities, fmt.Sprintf("%d:%d", c>>16, c&0xffff))

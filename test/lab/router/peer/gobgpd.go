@@ -27,13 +27,11 @@ func Dispatch() {
 	if text == "" {
 		return
 	}
-	if err := serveGoBGP(text); err != nil {
-		fmt.Fprintln(os.Stderr, "gobgp:", err)
-	}
+	fmt.Fprintln(os.Stderr, "gobgp:", serveGoBGP(text))
 	os.Exit(1)
 }
 
-// serveGoBGP runs the server until the process is killed.
+// serveGoBGP runs the server until the process is killed. It returns only when that does not work.
 func serveGoBGP(text string) error {
 	var p gobgpParams
 	if err := json.Unmarshal([]byte(text), &p); err != nil {

@@ -115,7 +115,7 @@ func (o *openbgpd) Session(ctx context.Context) (Session, error) {
 	return doc.session(), nil
 }
 
-// openbgpdNeighbors is what `bgpctl -j show neighbor` prints.
+// openbgpdNeighbors is what bgpctl prints of neighbours.
 type openbgpdNeighbors struct {
 	Neighbors []struct {
 		RemoteAS  string `json:"remote_as"`
