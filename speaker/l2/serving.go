@@ -46,7 +46,7 @@ const (
 )
 
 // A process that does nothing for so long was stopped, and others may have taken its addresses over. It says nothing unasked until it has had
-// time to hear of that.
+// time to hear of that, or is told anew what to answer for.
 const (
 	frozen = time.Second
 	thaw   = 2 * time.Second
@@ -117,6 +117,9 @@ func (s *serving) wait(now time.Time) time.Duration {
 // obey takes orders up. The responder hears of them in work.
 func (s *serving) obey(o orders, now time.Time) {
 	if o.want != nil {
+		if s.quiet.Sub(now) > crowded {
+			s.quiet = now
+		}
 		s.adopt(*o.want, now)
 	}
 	for addr, by := range o.claims {
