@@ -14,6 +14,13 @@ import (
 // restartGrace bounds how long a speaker may take to restart.
 const restartGrace = 120 * time.Second
 
+// A speaker that is back before the failure detector has noticed that it was gone may still be found dead by who suspected its earlier run: the
+// new one refutes that in a moment.
+const (
+	fresh   = 5 * time.Second // so long after a new run was first heard a death may be that of the run before
+	refutes = 2 * time.Second // and so long it may take until the new one has said so
+)
+
 // restarting reports whether a peer has said that it restarts, and has not said anything else since.
 func (p *peer) restarting() bool { return p.rec != nil && p.rec.member.State == decide.Restarting }
 
@@ -26,8 +33,22 @@ func (p *peer) note(now time.Time) {
 	case !p.restarting():
 		p.since = time.Time{}
 	case p.since.IsZero():
-		p.since = now
+		p.since, p.until = now, now.Add(restartGrace)
 	}
+}
+
+// waitFor reports whether a peer that was found dead is waited for, and until when.
+func (p *peer) waitFor(now time.Time) bool {
+	switch {
+	case p.rec == nil || p.rec.member.State == decide.Draining:
+		return false
+	case p.restarting() && now.Before(p.until):
+		return true
+	case !p.came.IsZero() && now.Sub(p.came) < fresh:
+		p.until = now.Add(refutes)
+		return true
+	}
+	return false
 }
 
 // giveUp ends the wait for a peer.
@@ -42,7 +63,7 @@ func (b *book) giveUp(name string) bool {
 
 // void drops what a peer said.
 func (b *book) void(p *peer) {
-	p.absent, p.rec, p.since = false, nil, time.Time{}
+	p.absent, p.rec, p.since, p.came = false, nil, time.Time{}, time.Time{}
 	p.over = p.seen
 	b.prune()
 	b.dirty = true
@@ -62,18 +83,19 @@ func (b *book) adopt(a absence, rec *record, now time.Time) {
 		return
 	}
 	p.absent, p.rec, p.seen, p.since = true, rec, rec.stamp, now.Add(-a.age)
+	p.until = p.since.Add(restartGrace)
 	b.dirty = true
 }
 
-// absent returns who is waited for, and where to look whether the node lives. With those that are about to go, who are alive yet.
+// restarters returns who is waited for, and where to look whether the node lives. With those that are about to go, who are alive yet.
 func (b *book) restarters() map[string]restarter {
 	var out map[string]restarter
 	for name, p := range b.peers {
-		if p.restarting() && (p.live || p.absent) {
+		if p.absent || p.live && p.restarting() {
 			if out == nil {
 				out = map[string]restarter{}
 			}
-			out[name] = restarter{addr: p.addr, absent: p.absent, since: p.since}
+			out[name] = restarter{addr: p.addr, absent: p.absent, until: p.until}
 		}
 	}
 	return out
@@ -82,19 +104,28 @@ func (b *book) restarters() map[string]restarter {
 // restarter is a peer that restarts.
 type restarter struct {
 	addr   netip.AddrPort
-	absent bool // its process is gone
-	since  time.Time
+	absent bool      // its process is gone
+	until  time.Time // how long to wait at most
 }
 
 // absences says for a bundle who is waited for.
 func (b *book) absences(now time.Time) []absence {
 	var out []absence
 	for name, p := range b.peers {
-		if p.absent && p.rec != nil {
+		if p.absent && p.restarting() {
 			out = append(out, absence{node: name, addr: p.addr, age: now.Sub(p.since)})
 		}
 	}
 	return out
+}
+
+// word returns what a peer that is present is taken to say: one that is waited for restarts, whatever it said last.
+func (p *peer) word() decide.Member {
+	m := p.rec.member
+	if p.absent {
+		m.State = decide.Restarting
+	}
+	return m
 }
 
 // recall keeps what an earlier run of this very speaker claimed, as others know it, until this run has said something itself.

@@ -39,6 +39,8 @@ type peer struct {
 
 	absent bool      // not live, but it restarts and is waited for
 	since  time.Time // since when it restarts; zero when it does not
+	until  time.Time // how long it is waited for at most
+	came   time.Time // when another run of it than before was heard; zero: none was
 	over   stamp     // newest ever seen when it was given up: none of that counts again
 }
 
@@ -213,7 +215,7 @@ func (b *book) dead(name string, now time.Time) {
 	}
 	delete(b.wants, name)
 	p.live = false
-	if p.absent = p.restarting() && now.Sub(p.since) < restartGrace; !p.absent {
+	if p.absent = p.waitFor(now); !p.absent {
 		b.void(p)
 	}
 	b.dirty = true
@@ -239,6 +241,9 @@ func (b *book) take(rec *record, firsthand bool, now time.Time) bool {
 	restarted := firsthand && p.rec == nil && rec.run != p.seen.run // with a clock that went back, perhaps
 	if p.seen.newer(rec.stamp) && !restarted {
 		return false
+	}
+	if p.rec != nil && p.rec.run != rec.run {
+		p.came = now
 	}
 	p.rec, p.seen = rec, rec.stamp
 	p.note(now)
@@ -412,8 +417,13 @@ func (b *book) view() *View {
 		delete(lost, p.addr)
 	}
 	v.Known = 1 + len(b.peers) + len(lost)
-	for _, rec := range b.records() {
-		v.Members = append(v.Members, rec.member)
+	if b.said() {
+		v.Members = append(v.Members, b.self.member)
+	}
+	for _, p := range b.peers {
+		if p.present() {
+			v.Members = append(v.Members, p.word())
+		}
 	}
 	slices.SortFunc(v.Members, func(a, b decide.Member) int { return strings.Compare(a.Node, b.Node) })
 	return v

@@ -174,7 +174,7 @@ func TestRestartWithAClockThatWentBack(t *testing.T) {
 		t.Error("the second run does not know the counter of the first")
 	}
 	// The same after a death, when nobody has the old record to give back.
-	a.dead("b", time.Now())
+	a.dead("b", time.Now().Add(time.Minute))
 	a.alive("b", port(2))
 	third := newBook("b", port(2), 4)
 	third.publish(decide.Member{Started: 5})

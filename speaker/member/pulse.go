@@ -148,7 +148,7 @@ func (p *patient) hopeless(now time.Time) string {
 		return ""
 	case p.missed >= pulsesMissed:
 		return "its node does not answer"
-	case now.Sub(p.since) > restartGrace:
+	case now.After(p.until):
 		return "it takes too long"
 	}
 	return ""

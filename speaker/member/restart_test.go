@@ -166,6 +166,43 @@ func TestGraceEnds(t *testing.T) {
 	}
 }
 
+// TestDeathOfTheRunBefore: a speaker is back before its end was noticed, and then the failure detector reports that end.
+func TestDeathOfTheRunBefore(t *testing.T) {
+	now := time.Unix(1000, 0)
+	addr := netip.MustParseAddr("192.0.2.9")
+	for _, first := range []decide.State{decide.Restarting, decide.Up} { // restarted, or killed
+		a := newBook("a", port(1), 1)
+		a.alive("b", port(2))
+		run := func(n uint64, state decide.State) *record {
+			b := newBook("b", port(2), n)
+			b.publish(decide.Member{Started: int64(n), State: state, Claims: claim("192.0.2.9", 7)})
+			return b.self
+		}
+		a.take(run(2, first), true, now)
+		a.take(run(3, decide.Up), true, now.Add(time.Second))
+		a.dead("b", now.Add(1100*time.Millisecond))
+		v := a.view()
+		if len(v.Members) != 1 || v.Members[0].State != decide.Restarting || v.Members[0].Claims[addr].Counter != 7 {
+			t.Fatalf("%s: the claims of the new run are void: %+v", first, v)
+		}
+		a.alive("b", port(2)) // it refutes
+		if v := a.view(); len(v.Members) != 1 || v.Members[0].State != decide.Up {
+			t.Errorf("%s: alive again: %+v", first, v)
+		}
+		// Else it is dead after all, soon.
+		a.dead("b", now.Add(1200*time.Millisecond))
+		p := patient{restarter: a.restarters()["b"]}
+		if p.hopeless(now.Add(2*time.Second)) != "" || p.hopeless(now.Add(4*time.Second)) == "" {
+			t.Errorf("%s: waited for until %v", first, p.until)
+		}
+		a.alive("b", port(2))
+		a.dead("b", now.Add(time.Minute))
+		if v := a.view(); len(v.Members) != 0 {
+			t.Errorf("%s: a minute later a death is one: %+v", first, v)
+		}
+	}
+}
+
 // TestFormerClaims: a run that has spoken does not want those of an earlier one, and claims of one that drained are nobody's.
 func TestFormerClaims(t *testing.T) {
 	first := newBook("b", port(2), 2)
