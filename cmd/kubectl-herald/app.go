@@ -52,7 +52,7 @@ type app struct {
 }
 
 // errUnwell ends a verb that has printed what is wrong.
-var errUnwell = errors.New("something is wrong") //nolint:gochecknoglobals // an error to compare with
+var errUnwell = errors.New("something is wrong")
 
 // failure is an error that came up while a verb ran; others are of the command line.
 type failure struct{ error }
@@ -68,13 +68,13 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	err := root.ExecuteContext(ctx)
-	var ran failure
+	_, ran := errors.AsType[failure](err)
 	switch {
 	case err == nil:
 		return wellDone
 	case errors.Is(err, errUnwell):
 		return somewrong
-	case errors.As(err, &ran):
+	case ran:
 		fmt.Fprintln(a.err, "error:", err)
 		return somewrong
 	}

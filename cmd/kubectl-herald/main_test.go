@@ -20,7 +20,7 @@ import (
 	"github.com/heraldlb/herald/config/v1beta1"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew") //nolint:gochecknoglobals // a flag of the test binary
+var update = flag.Bool("update", false, "write the golden files anew")
 
 // cluster reads the cluster of the fixtures, in which all is well.
 func cluster(t *testing.T) *kube.Cluster {

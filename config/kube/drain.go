@@ -27,7 +27,7 @@ func (c *Client) Drain(ctx context.Context, node string, drain bool) (changed bo
 		}
 	}
 	if err != nil {
-		return false, fmt.Errorf("Node %s: %w", node, err)
+		return false, fmt.Errorf("the taints of Node %s: %w", node, err)
 	}
 	return changed, nil
 }

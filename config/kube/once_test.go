@@ -117,9 +117,10 @@ func drainAndBack(ctx context.Context, t *testing.T, c *Client) {
 		}
 		ours, others := 0, 0
 		for _, taint := range node.Spec.Taints {
-			if taint.Key == parse.DrainTaint {
+			switch taint.Key {
+			case parse.DrainTaint:
 				ours++
-			} else if taint.Key == "other" {
+			case "other":
 				others++
 			}
 		}
@@ -146,8 +147,10 @@ func TestRealOnceForbidden(t *testing.T) {
 		t.Errorf("reading as nobody: %v", err)
 	}
 	// The rest may be unread: who may read the basics alone is told what is missing in the picture.
-	for _, resource := range []string{"services", "endpointslices.discovery.k8s.io", "nodes", "ipaddresspools.heraldlb.io", "ipreservations.heraldlb.io",
-		"l2advertisements.heraldlb.io", "bgppeers.heraldlb.io", "bgpadvertisements.heraldlb.io", "bfdprofiles.heraldlb.io", "communities.heraldlb.io", "speakerstatuses.heraldlb.io"} {
+	for _, resource := range []string{
+		"services", "endpointslices.discovery.k8s.io", "nodes", "ipaddresspools.heraldlb.io", "ipreservations.heraldlb.io",
+		"l2advertisements.heraldlb.io", "bgppeers.heraldlb.io", "bgpadvertisements.heraldlb.io", "bfdprofiles.heraldlb.io", "communities.heraldlb.io", "speakerstatuses.heraldlb.io",
+	} {
 		name := strings.ReplaceAll(resource, ".", "-")
 		s.kubectl("", "create", "clusterrole", name, "--verb=list", "--resource="+resource)
 		s.kubectl("", "create", "clusterrolebinding", name, "--clusterrole="+name, "--user=nobody")

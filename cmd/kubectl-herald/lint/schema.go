@@ -132,8 +132,7 @@ func identity(list *spec.Schema, item any) (string, bool) {
 // words leaves out of an error what is about HTTP requests.
 func words(err error) string {
 	text := err.Error()
-	var v *openapierrors.Validation
-	if errors.As(err, &v) {
+	if _, ok := errors.AsType[*openapierrors.Validation](err); ok {
 		text = strings.Replace(text, " in body", "", 1)
 	}
 	return strings.TrimPrefix(text, ".")
