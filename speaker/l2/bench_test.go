@@ -14,7 +14,7 @@ import (
 	"github.com/heraldlb/herald/speaker/l2/nettest"
 )
 
-// BenchmarkSetToAnswering measures from Set until the new address is answered, among n others.
+// BenchmarkSetToAnswering measures from Set until the new address is answered, among n others, and the processor time it takes.
 func BenchmarkSetToAnswering(b *testing.B) {
 	for _, n := range []int{0, 300, 3000, 10_000} {
 		for _, family := range []string{"ARP", "NDP"} {
@@ -31,14 +31,18 @@ func benchSet(b *testing.B, n int, six bool) {
 	r.Set(desired[:n], links)
 	awaitHeld(b, r, n)
 	awaitQuiet(b, r, n)
+	var cpu time.Duration
 	for b.Loop() {
+		before := usage(b)
 		r.Set(desired, links)
 		awaitHeld(b, r, n+1)
+		cpu += usage(b) - before
 		b.StopTimer()
 		r.Set(desired[:n], links)
 		awaitHeld(b, r, n)
 		b.StartTimer()
 	}
+	b.ReportMetric(float64(cpu.Microseconds())/1000/float64(b.N), "ms-cpu")
 }
 
 // BenchmarkTakeover measures from Set until the first announcement, until each address was announced and until all are answered for.
