@@ -68,6 +68,7 @@ func TestAssignRetain(t *testing.T) {
 	gone := time.Now()
 	n.asks("retain-waits", plain4, brief)
 	s.kept("10.77.13.0", true)
+	s.kept("10.77.13.8", true) // from here on it survives the controller
 
 	pods := s.controllers()
 	for _, pod := range pods {
