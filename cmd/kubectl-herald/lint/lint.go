@@ -62,30 +62,30 @@ type linter struct {
 	result  Result
 }
 
-func (l *linter) wrong(about, reason, message, remedy string) {
-	l.result.Findings = append(l.result.Findings, finding.Finding{Level: finding.Error, About: about, Reason: reason, Message: message, Remedy: remedy})
+func (l *linter) wrong(about, reason, message string) {
+	l.result.Findings = append(l.result.Findings, finding.Finding{Level: finding.Error, About: about, Reason: reason, Message: message})
 }
 
 // take judges one object by itself. What its schema refuses never reaches Herald, so it goes no further.
 func (l *linter) take(d manifest.Document) {
 	if d.Err != nil {
-		l.wrong(d.Source, "NotAnObject", d.Err.Error(), "")
+		l.wrong(d.Source, "NotAnObject", d.Err.Error())
 		return
 	}
 	if first, ok := l.seen[d.APIVersion+" "+d.Name()]; ok {
-		l.wrong(d.Name(), "Duplicate", "it stands in "+first+" and in "+d.Source+"; the later one would replace the first", "")
+		l.wrong(d.Name(), "Duplicate", "it stands in "+first+" and in "+d.Source+"; the later one would replace the first")
 		return
 	}
 	l.seen[d.APIVersion+" "+d.Name()] = d.Source
 	if d.Ours() {
 		schema := l.schemas.of(d)
 		if schema == nil {
-			l.wrong(d.Name(), "UnknownKind", "Herald has no kind "+d.Kind+" in "+d.APIVersion+" ("+d.Source+")", "")
+			l.wrong(d.Name(), "UnknownKind", "Herald has no kind "+d.Kind+" in "+d.APIVersion+" ("+d.Source+")")
 			return
 		}
 		next, refused := judge(schema, d)
 		for _, text := range refused {
-			l.wrong(d.Name(), "Refused", text+" ("+d.Source+")", "")
+			l.wrong(d.Name(), "Refused", text+" ("+d.Source+")")
 		}
 		if len(refused) > 0 {
 			l.result.Objects++
@@ -102,7 +102,7 @@ func (l *linter) take(d manifest.Document) {
 	switch {
 	case err != nil:
 		l.result.Objects++
-		l.wrong(d.Name(), "Refused", err.Error()+" ("+d.Source+")", "")
+		l.wrong(d.Name(), "Refused", err.Error()+" ("+d.Source+")")
 	case known:
 		l.result.Objects++
 	default:
@@ -160,7 +160,7 @@ func (l *linter) services(snap *config.Snapshot) {
 	given.Services = nil
 	for _, out := range plan.Services {
 		if out.Allocated.Status == "False" {
-			l.wrong("Service "+out.Service.String(), out.Allocated.Reason, out.Allocated.Message, "")
+			l.wrong("Service "+out.Service.String(), out.Allocated.Reason, out.Allocated.Message)
 		}
 		if len(out.Addresses) == 0 {
 			continue
@@ -174,7 +174,7 @@ func (l *linter) services(snap *config.Snapshot) {
 	for _, svc := range given.Services {
 		for _, e := range explainer.Service(svc.Key) {
 			if e.Reason == decide.NoAdvertisement {
-				l.wrong("Service "+svc.String(), string(e.Reason), e.Addr.String()+": "+e.Message, "")
+				l.wrong("Service "+svc.String(), string(e.Reason), e.Addr.String()+": "+e.Message)
 			}
 		}
 	}
