@@ -43,7 +43,9 @@ func testState(t *testing.T, s *apiServer) {
 		s.apply(service("kept-late", "")) // within the pace: it must be kept at the end
 		seen(t, src, "kept-late")
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		last = src.Snapshot()
 	})
 	s.stopAPI()

@@ -2,6 +2,7 @@ package parse
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"testing"
@@ -32,9 +33,7 @@ func changes[O metav1.Object](s seen, objs []O) (came []O, gone []config.Key) {
 		}
 	}
 	clear(s)
-	for key, version := range now {
-		s[key] = version
-	}
+	maps.Copy(s, now)
 	return came, gone
 }
 

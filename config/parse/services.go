@@ -118,10 +118,7 @@ func (s *services) update(objs []*corev1.Service, c Changes, dirty map[config.Ke
 		}
 		if e == nil {
 			e = &serviceEntry{id: id, key: keyOf(o)}
-			if old := s.byKey[e.key]; old != nil {
-				gone = s.drop(old, gone)
-			}
-			s.byID[id], s.byKey[e.key] = e, e
+			gone = s.enter(e, gone)
 		}
 		e.round = s.round
 		was := e.ours
@@ -134,15 +131,30 @@ func (s *services) update(objs []*corev1.Service, c Changes, dirty map[config.Ke
 		}
 	}
 	if !c.Services && len(s.byID) > len(objs) {
-		for _, e := range s.byID {
-			if e.round != s.round {
-				gone = s.drop(e, gone)
-			}
-		}
+		gone = s.sweep(gone)
 	}
 	if len(gone)+len(added) > 0 {
 		s.reorder(gone, added)
 	}
+}
+
+// enter takes in a new Service. One of the same name that it follows is gone.
+func (s *services) enter(e *serviceEntry, gone []config.Key) []config.Key {
+	if old := s.byKey[e.key]; old != nil {
+		gone = s.drop(old, gone)
+	}
+	s.byID[e.id], s.byKey[e.key] = e, e
+	return gone
+}
+
+// sweep forgets the Services that were not in the list of this round.
+func (s *services) sweep(gone []config.Key) []config.Key {
+	for _, e := range s.byID {
+		if e.round != s.round {
+			gone = s.drop(e, gone)
+		}
+	}
+	return gone
 }
 
 // drop forgets a Service. It returns the keys of those of ours that are gone, with its own if it was one.
