@@ -34,6 +34,7 @@ func (s *stage) restarted(node string) {
 // connection breaks.
 func (s *stage) unnoticed(ip netip.Addr, do func()) {
 	s.t.Helper()
+	s.eventually("a page", func(ctx context.Context) error { _, err := s.Get(ctx, s.Client, ip); return err })
 	ctx, stop := context.WithCancel(s.t.Context())
 	defer stop()
 	opened := make(chan struct{})
