@@ -19,8 +19,11 @@ import (
 const (
 	stateFile   = "objects"
 	stateFormat = "herald objects 1"
-	stateEvery  = 10 * time.Second // least time between two writes
-	stateWait   = time.Second      // that the API server is given before the file is used
+
+	passwordTable = "passwords" // the one that a speaker does without when it may not read it
+
+	stateEvery = 10 * time.Second // least time between two writes
+	stateWait  = time.Second      // that the API server is given before the file is used
 )
 
 // stored is a table as the file sees it.
@@ -54,7 +57,7 @@ func (s *Source) stateTables() map[string]stored {
 		"bgpadvertisements": s.bgpAdverts,
 		"bfdprofiles":       s.bfdProfiles,
 		"communities":       s.communities,
-		"passwords":         s.passwords,
+		passwordTable:       s.passwords,
 		"secrets":           s.secrets,
 	}
 }
@@ -65,8 +68,8 @@ func (s *Source) Stale() time.Time {
 	if at == nil {
 		return time.Time{}
 	}
-	for _, t := range s.stateTables() {
-		if t.hasSynced() && !t.listed() {
+	for resource, t := range s.stateTables() {
+		if t.hasSynced() && !t.listed() && !(resource == passwordTable && s.unsigned.Load()) {
 			return *at
 		}
 	}
@@ -169,9 +172,12 @@ func (s *Source) restoreState(path string) {
 		return
 	}
 	tables := s.stateTables()
+	if _, ok := objects[passwordTable]; !ok {
+		objects[passwordTable] = nil // the last run was not allowed to read them either, and did without
+	}
 	for resource, list := range objects {
 		t, ok := tables[resource]
-		if !ok || t.listed() {
+		if !ok {
 			continue
 		}
 		if err := t.restore(list); err != nil {

@@ -138,6 +138,47 @@ func TestStateNeverReplacesAList(t *testing.T) {
 	}
 }
 
+// TestStateWithoutPasswords: a speaker that may not read passwords does without them, from the file as well.
+func TestStateWithoutPasswords(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, stateFile)
+	c, err := newClient(&rest.Config{Host: "https://127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func() *Source {
+		return NewSource(c, SourceOptions{Role: Speaker, StateDir: dir, Log: slog.New(slog.DiscardHandler)})
+	}
+	list := func(s *Source) {
+		for _, tbl := range []interface{ Replace([]any, string) error }{
+			s.services, s.slices, s.nodes, s.pools, s.l2Adverts, s.peers, s.bgpAdverts, s.bfdProfiles, s.communities,
+		} {
+			if err := tbl.Replace(nil, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	before := open()
+	before.refuse(passwordFeed)
+	list(before)
+	if !before.complete() {
+		t.Fatal("the test is wrong: not complete")
+	}
+	if err := before.saveState(path); err != nil {
+		t.Fatal(err)
+	}
+	after := open()
+	after.restoreState(path)
+	if !after.Snapshot().Synced {
+		t.Error("waits for passwords that the last run did without")
+	}
+	list(after)
+	after.refuse(passwordFeed)
+	if !after.complete() {
+		t.Error("stale for ever, though the API server has said all it will")
+	}
+}
+
 // testLeaves asks whether a speaker that ends comes back.
 func testLeaves(t *testing.T, s *apiServer) {
 	s.apply(`
