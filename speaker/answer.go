@@ -13,20 +13,40 @@ import (
 // answer hands the Layer 2 part out: the claims to gossip, the addresses to the responders. It returns after what time to do so again (0: need
 // not).
 func (s *Speaker) answer(facts decide.Facts, desired decide.Desired) time.Duration {
-	now := facts.Now
-	was := make(map[netip.Addr]decide.L2Address, len(s.announced))
-	for _, a := range s.announced {
-		was[a.Addr] = a
+	now, before := facts.Now, s.announced
+	news := !sameSlice(before, desired.L2)
+	if news {
+		s.linger.hand(now, before, desired.L2, func(a decide.L2Address) bool { return backs(facts, a) })
 	}
-	s.linger.hand(now, s.announced, desired.L2, func(a decide.L2Address) bool { return backs(facts, a) })
 	s.claims, s.announced = desired.Claims, desired.L2
 	s.publish()
 	lingering, wait := s.linger.still(now)
-	s.opt.L2.Set(slices.Concat(desired.L2, lingering), s.opt.Links.Interfaces())
-	for _, a := range desired.L2 {
-		before, had := was[a.Addr]
+	answers := desired.L2
+	if len(lingering) > 0 {
+		answers = slices.Concat(answers, lingering)
+	}
+	s.opt.L2.Set(answers, s.opt.Links.Interfaces())
+	if news {
+		s.compare(before, desired.L2)
+	}
+	return wait
+}
+
+// sameSlice reports whether two slices are one. A Decider gives the same again when nothing changed.
+func sameSlice(a, b []decide.L2Address) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// compare logs and counts what became of the answers.
+func (s *Speaker) compare(before, after []decide.L2Address) {
+	was := make(map[netip.Addr]decide.L2Address, len(before))
+	for _, a := range before {
+		was[a.Addr] = a
+	}
+	for _, a := range after {
+		old, had := was[a.Addr]
 		delete(was, a.Addr)
-		s.tell(a, before, had)
+		s.tell(a, old, had)
 	}
 	for _, a := range slices.SortedFunc(maps.Keys(was), netip.Addr.Compare) {
 		if of := was[a].For; of != "" {
@@ -35,7 +55,6 @@ func (s *Speaker) answer(facts decide.Facts, desired decide.Desired) time.Durati
 		}
 		s.opt.Log.Info("no longer answering for address", "address", a)
 	}
-	return wait
 }
 
 // lingerMost is how long a node goes on answering for an address after another node has claimed it that was to have it: that one says so when
