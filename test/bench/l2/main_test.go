@@ -17,6 +17,7 @@ import (
 const (
 	runsEnv  = "HERALD_BENCH_RUNS"
 	soakEnv  = "HERALD_BENCH_SOAK"
+	manyEnv  = "HERALD_BENCH_ADDRESSES"
 	dirEnv   = "HERALD_BENCH_DIR"
 	numNodes = 5
 )
@@ -81,13 +82,24 @@ func theLab(t *testing.T) *scene.Scene {
 // runs returns how often to repeat something.
 func runs(t *testing.T) int {
 	t.Helper()
-	text := os.Getenv(runsEnv)
+	return number(t, runsEnv, 20)
+}
+
+// many returns how many addresses of each family one node is to have.
+func many(t *testing.T) int {
+	t.Helper()
+	return number(t, manyEnv, 10000)
+}
+
+func number(t *testing.T, env string, usual int) int {
+	t.Helper()
+	text := os.Getenv(env)
 	if text == "" {
-		return 20
+		return usual
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		t.Fatalf("%s=%s: give a number of at least 1", runsEnv, text)
+		t.Fatalf("%s=%s: give a number of at least 1", env, text)
 	}
 	return n
 }
