@@ -79,7 +79,7 @@ func BenchmarkPlanOneMore(b *testing.B) {
 			step := func(in *config.Snapshot) *ipam.Plan {
 				plan := t.book.plan(in)
 				put, drop := t.differences(plan.Due, time.Unix(10, 0))
-				t.desk.update(assigning, put, drop)
+				t.desk.update(put, drop)
 				t.desk.set(keeping, t.keep(in, plan))
 				return plan
 			}

@@ -105,16 +105,16 @@ func (d *desk) set(c class, tasks []*task) {
 	d.signal()
 }
 
-// update says which writes of a class are due that were not, or are due in another form, and which are due no more.
-func (d *desk) update(c class, put []*task, drop []config.Key) {
+// update says which writes of addresses are due that were not, or are due in another form, and which are due no more.
+func (d *desk) update(put []*task, drop []config.Key) {
 	d.mu.Lock()
 	for _, key := range drop {
-		if j, ok := d.jobs[c][key]; ok {
+		if j, ok := d.jobs[assigning][key]; ok {
 			d.drop(j)
 		}
 	}
 	for _, t := range put {
-		d.put(c, t)
+		d.put(assigning, t)
 	}
 	d.mu.Unlock()
 	d.signal()

@@ -190,9 +190,9 @@ herald_services{state="Allocated"} 1
 func TestDeskUpdate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBench(t, 1, 1)
-		b.update(assigning, []*task{b.task("a", 10*time.Millisecond, nil), b.task("b", 0, nil), b.task("c", 0, nil)}, nil)
+		b.update([]*task{b.task("a", 10*time.Millisecond, nil), b.task("b", 0, nil), b.task("c", 0, nil)}, nil)
 		time.Sleep(time.Millisecond)
-		b.update(assigning, []*task{b.task("d", 0, nil)}, []config.Key{key("b"), key("unknown")})
+		b.update([]*task{b.task("d", 0, nil)}, []config.Key{key("b"), key("unknown")})
 		b.set(keeping, []*task{b.task("a", 0, nil)})
 		b.set(announcing, []*task{b.task("a", 0, nil)})
 		time.Sleep(time.Second)

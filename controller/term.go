@@ -79,7 +79,7 @@ func (t *term) plan(ctx context.Context) error {
 		return nil
 	}
 	put, drop := t.differences(plan.Due, began)
-	t.desk.update(assigning, put, drop)
+	t.desk.update(put, drop)
 	t.desk.set(keeping, t.keep(in, plan))
 	t.opt.Metrics.publish(in, plan)
 	t.announce.wake()
