@@ -55,6 +55,7 @@ type house struct {
 	links   []config.Interface
 	answers []decide.L2Address
 	holds   []config.L2Holding
+	report  Report
 	frozen  chan struct{} // closed when it thaws; nil when it runs
 	again   int
 	speaker *Speaker
@@ -550,4 +551,8 @@ func (h houseBGP) Set(bgp.Desired)            {}
 
 type houseReporter struct{ *house }
 
-func (h houseReporter) Report(Report) {}
+func (h houseReporter) Report(r Report) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.report = r
+}

@@ -31,6 +31,7 @@ type world struct {
 	claimed []l2.Conflict
 	report  Report
 	resyncs int
+	stale   time.Time
 	denied  bool
 
 	source, link, gossip, layer2, router chan struct{}
@@ -84,7 +85,10 @@ func (w worldSource) Seeds() []netip.Addr {
 	return []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}
 }
 
-func (w worldSource) Stale() time.Time { return time.Time{} }
+func (w worldSource) Stale() (at time.Time) {
+	w.read(func(x *world) { at = x.stale })
+	return at
+}
 
 type worldLinks struct{ *world }
 

@@ -69,7 +69,7 @@ func (s *Source) Stale() time.Time {
 		return time.Time{}
 	}
 	for resource, t := range s.stateTables() {
-		if t.hasSynced() && !t.listed() && !(resource == passwordTable && s.unsigned.Load()) {
+		if t.hasSynced() && !t.listed() && (resource != passwordTable || !s.unsigned.Load()) {
 			return *at
 		}
 	}

@@ -142,11 +142,8 @@ func (r *reader) addr() netip.Addr {
 }
 
 func (r *reader) state() decide.State {
-	s := decide.State(r.byte("state"))
-	if s > decide.Restarting { // of a later version: what it has it keeps, and nothing new is given to it
-		s = decide.Restarting
-	}
-	return s
+	// A state that only a later version knows: what such a speaker has it keeps, and nothing new is given to it.
+	return min(decide.State(r.byte("state")), decide.Restarting)
 }
 
 func (r *reader) record() *record {

@@ -1,0 +1,83 @@
+package speaker
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/heraldlb/herald/speaker/decide"
+)
+
+// A foreign user of an address is reported; another speaker that answers for it is none.
+func TestForeignUsersAreReported(t *testing.T) {
+	journey(t, func(t *testing.T, w *world, stop func() *Speaker) {
+		w.change(func(w *world) { w.snap, w.view = asked(), viewOf(other(decide.Draining, nil)) })
+		time.Sleep(settleMost)
+		w.holds(t, "the only one that does not drain", true)
+		for mac, want := range map[string]int{"02:00:00:00:00:0b": 0, "02:00:00:00:00:ff": 1} {
+			w.change(claim(mac))
+			time.Sleep(10 * time.Millisecond)
+			synctest.Wait()
+			w.read(func(w *world) {
+				if got := w.report.Conflicts; len(got) != want || want > 0 && got[0].MAC != mac {
+					t.Errorf("claimed by %s: reported %v, want %d", mac, got, want)
+				}
+			})
+		}
+		w.read(func(w *world) {
+			status := w.report.status("v1", time.Now(), w.report.ready(metav1.Condition{}, time.Now()))
+			if len(status.L2.Conflicts) != len(w.report.Conflicts) || len(status.L2.Addresses) != 1 {
+				t.Errorf("status %+v of report %+v", status.L2, w.report)
+			}
+		})
+		stop()
+	})
+}
+
+// What a node answers in another's name is the other's to report.
+func TestStandInIsNotReported(t *testing.T) {
+	story(t, func(t *testing.T, w *town) {
+		before := w.where("before")
+		w.restart("b")
+		time.Sleep(time.Second)
+		stands := 0
+		for _, name := range []string{"a", "c", "d"} {
+			h := w.houses[name]
+			w.mu.Lock()
+			all := len(h.holds)
+			report := h.report
+			w.mu.Unlock()
+			own := 0
+			for _, x := range report.L2 {
+				if before[x.Address] != name {
+					t.Errorf("%s reports %s, which is %s's", name, x.Address, before[x.Address])
+				}
+				own++
+			}
+			stands += all - own
+		}
+		if stands != len(of(before, "b")) {
+			t.Errorf("%d addresses are stood in for, want b's %d", stands, len(of(before, "b")))
+		}
+	})
+}
+
+func TestStaleViewIsReported(t *testing.T) {
+	journey(t, func(t *testing.T, w *world, stop func() *Speaker) {
+		at := time.Now().Add(-time.Hour)
+		w.change(func(w *world) { w.snap, w.view, w.stale = asked(), viewOf(), at })
+		for _, want := range []int{1, 0} {
+			time.Sleep(time.Second)
+			synctest.Wait()
+			w.read(func(w *world) {
+				if got := w.report.Troubles; len(got) != want || want > 0 && got[0].Reason != "ViewStale" {
+					t.Errorf("troubles %v, want %d", got, want)
+				}
+			})
+			w.change(func(w *world) { w.stale = time.Time{} })
+		}
+		stop()
+	})
+}
