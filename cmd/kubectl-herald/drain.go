@@ -71,16 +71,16 @@ func nodeNames(c *kube.Cluster) []string {
 func (a *app) emptied(ctx context.Context, api API, node string, wait time.Duration) (left int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	for {
+	for seen := false; ; {
 		s, err := api.Report(ctx, node)
-		if ctx.Err() != nil {
-			return left, nil
-		}
-		if err != nil {
-			return left, err
-		}
-		if left = announces(s); left == 0 {
-			return 0, nil
+		switch {
+		case err == nil:
+			seen, left = true, announces(s)
+			if left == 0 {
+				return 0, nil
+			}
+		case ctx.Err() == nil || !seen:
+			return 0, fmt.Errorf("the node has the taint; whether it still announces something is not known: %w", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -49,6 +49,7 @@ type fakeAPI struct {
 	t       *testing.T
 	cluster *kube.Cluster
 	err     error
+	mute    bool   // reports cannot be read
 	drained func() // what speakers do when a node drains
 }
 
@@ -75,7 +76,11 @@ func (f *fakeAPI) Drain(_ context.Context, node string, drain bool) (bool, error
 	return false, f.err
 }
 
-func (f *fakeAPI) Report(_ context.Context, node string) (*v1beta1.SpeakerStatus, error) {
+func (f *fakeAPI) Report(ctx context.Context, node string) (*v1beta1.SpeakerStatus, error) {
+	if f.mute {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	for _, s := range f.cluster.Speakers {
 		if s.Name == node {
 			return s, nil
@@ -179,6 +184,35 @@ func TestExplainNewService(t *testing.T) {
 	golden(t, "unwell-explain-late.table", out)
 }
 
+// TestGoldenFiles judges a directory of files, and the same from the standard input.
+func TestGoldenFiles(t *testing.T) {
+	for _, format := range []string{"table", "json", "yaml"} {
+		status, out, errs := call(t, nil, false, "lint", "-f", "testdata/lint", "-o", format)
+		if status != 1 || errs != "" {
+			t.Errorf("status %d: %s", status, errs)
+		}
+		golden(t, "lint."+format, out)
+	}
+	status, out, _ := call(t, nil, false, "lint", "-f", "-")
+	if want := "0 objects judged, 0 of other kinds skipped: no errors\n"; status != 0 || out != want {
+		t.Errorf("of an empty input: status %d: %s", status, out)
+	}
+}
+
+// TestGoldenDrain drains and undrains in every format.
+func TestGoldenDrain(t *testing.T) {
+	for _, format := range []string{"table", "json", "yaml"} {
+		api := &fakeAPI{t: t, cluster: cluster(t)}
+		for _, verb := range [][]string{{"drain", "--wait=1ms"}, {"undrain"}} {
+			_, out, errs := call(t, api, false, append(verb, "node-2", "-o", format)...)
+			if errs != "" {
+				t.Error(errs)
+			}
+			golden(t, verb[0]+"."+format, out)
+		}
+	}
+}
+
 // TestColour colours only where it is asked for, and never in JSON.
 func TestColour(t *testing.T) {
 	for _, args := range [][]string{{"status"}, {"vips"}, {"bgp"}, {"check"}, {"explain", "service", "web"}} {
@@ -248,6 +282,15 @@ func TestDrainStuck(t *testing.T) {
 	status, out, _ := call(t, api, false, "drain", "node-2", "--wait=20ms")
 	if status != 1 || !strings.Contains(out, "still announces 2 addresses") {
 		t.Errorf("status %d: %s", status, out)
+	}
+}
+
+// TestDrainUnseen does not take silence for an empty node.
+func TestDrainUnseen(t *testing.T) {
+	api := &fakeAPI{t: t, cluster: cluster(t), mute: true}
+	status, out, errs := call(t, api, false, "drain", "node-2", "--wait=1ms")
+	if status != 1 || out != "" || !strings.Contains(errs, "not known") {
+		t.Errorf("status %d: %s%s", status, out, errs)
 	}
 }
 

@@ -1,6 +1,10 @@
 // Package inspect looks at the node for what keeps announced addresses from working, or from being this speaker's alone: settings of the
 // kernel's network stack, kube-proxy's IPVS device, another BGP speaker, sockets that the kernel does not have, a clock that nobody sets.
 // What is seen (Node) and what is said of it (Judge) are apart: the judgement is a function of values.
+//
+// The owner loop runs a Watcher beside its other inputs, wakes on Changed, and reports Judge(watcher.Node(), interfaces, pools): each Trouble
+// becomes a condition of the SpeakerStatus whose type and reason are Trouble.Reason, True while it lasts and absent else. The condition Ready
+// says nothing of them, as the speaker announces all the same. kubectl herald check shows them.
 package inspect
 
 import (
