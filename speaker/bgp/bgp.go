@@ -54,7 +54,7 @@ var (
 	ErrReopened = errors.New("the BGPPeer was changed, the router stays the same")
 
 	// ErrRestarting, as the cause of the context of Announcer.Run, says that this process will be back soon: routes stay where the
-	// router keeps them (graceful restart).
+	// router keeps them (graceful restart). It takes until routers have noticed: some milliseconds, or a second for one that hangs.
 	ErrRestarting = errors.New("the speaker restarts")
 )
 

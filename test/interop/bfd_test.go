@@ -54,7 +54,7 @@ func TestBFD(t *testing.T) {
 			conf.ASN, p.PeerASN = tt.asn, tt.asn
 			conf.HoldTime, p.HoldTime, p.KeepaliveTime = 90*time.Second, 90*time.Second, 30*time.Second
 			conf.BFD, conf.Restart = true, true
-			p.BFD = &config.BFDProfile{ReceiveInterval: 50 * time.Millisecond, TransmitInterval: 50 * time.Millisecond, DetectMultiplier: 3}
+			p.BFD = &config.BFDProfile{ReceiveInterval: 300 * time.Millisecond, TransmitInterval: 300 * time.Millisecond, DetectMultiplier: 3}
 			p.Restart = config.GracefulRestart{Enabled: true, RestartTime: time.Minute}
 			c.start(conf)
 			s := c.speaker(c.watched)

@@ -29,9 +29,11 @@ type link struct {
 func (l *link) part(ctx context.Context, up time.Time, err error) error {
 	l.failed(ctx, up, err) // first: a peer that is gone takes a while to say goodbye to
 	if ctx.Err() != nil {
-		if cause := context.Cause(ctx); !l.stay(cause) {
+		if cause := context.Cause(ctx); l.stay(cause) {
+			l.wire.hangUp(rebuke) // the connection just ends, and that keeps the routes (RFC 4724 section 4.2)
+		} else {
 			l.leave(ctx, cause)
-		} // else the connection just closes, and that keeps the routes (RFC 4724 section 4.2)
+		}
 		return err
 	}
 	var f *fault

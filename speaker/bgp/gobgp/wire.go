@@ -66,6 +66,14 @@ func (w *wire) drain(within time.Duration) {
 	_, _ = io.Copy(io.Discard, w.conn) // reading may have ended over a malformed message
 }
 
+// hangUp ends the connection without a word, and waits for the peer to have noticed. Until then nothing else may tell it that we are away:
+// FRR keeps the routes of a neighbour whose connection ends, but not of one whose BFD session does so first.
+func (w *wire) hangUp(within time.Duration) {
+	if half, ok := w.conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		w.drain(within)
+	}
+}
+
 // silence returns for how long the peer has said nothing.
 func (w *wire) silence() time.Duration { return time.Since(w.start) - time.Duration(w.heard.Load()) }
 

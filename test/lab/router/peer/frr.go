@@ -46,7 +46,7 @@ router bgp {{.ASN}}
  neighbor {{.Who}} capability extended-nexthop
 {{- end}}
 {{- if .BFD}}
- neighbor {{.Who}} bfd 3 50 50
+ neighbor {{.Who}} bfd 3 300 300
 {{- end}}
 {{- range .Families}}
  address-family {{.}} unicast

@@ -49,7 +49,7 @@ type Config struct {
 	MultiHop        bool
 	HoldTime        time.Duration // whole seconds
 	Restart         bool          // keep routes while the neighbour restarts (RFC 4724)
-	BFD             bool          // FRR only
+	BFD             bool          // watch the path, 300 ms x 3; FRR only
 	TableOnly       bool          // nothing goes into the kernel; FRR then runs without zebra, and cannot be unnumbered
 }
 
