@@ -137,12 +137,14 @@ func assigning() []trouble {
 		{
 			"the address asked for is another's",
 			func(c *kube.Cluster) { young(c, annotate("loadBalancerIPs", "192.168.1.100")) },
-			"young", "", "AddressInUse", []string{"shop/web"},
+			"young", "", "AddressInUse",
+			[]string{"shop/web"},
 		},
 		{
 			"the address asked for is in no pool",
 			func(c *kube.Cluster) { young(c, annotate("loadBalancerIPs", "198.51.100.7")) },
-			"young", "", "AddressNotInPool", []string{"198.51.100.7"},
+			"young", "", "AddressNotInPool",
+			[]string{"198.51.100.7"},
 		},
 		{"the address asked for is reserved", func(c *kube.Cluster) {
 			r := &v1beta1.IPReservation{ObjectMeta: metav1.ObjectMeta{Name: "kept"}}
@@ -161,7 +163,8 @@ func assigning() []trouble {
 		{
 			"the request contradicts itself",
 			func(c *kube.Cluster) { young(c, annotate("loadBalancerIPs", "192.168.1.102,192.168.1.103")) },
-			"young", "", "InvalidRequest", []string{"correct the Service's annotations"},
+			"young", "", "InvalidRequest",
+			[]string{"correct the Service's annotations"},
 		},
 		{"another class", func(c *kube.Cluster) {
 			young(c, func(s *corev1.Service) { class := "example.com/other"; s.Spec.LoadBalancerClass = &class })
@@ -184,7 +187,8 @@ func announcing() []trouble {
 		{
 			"the advertisement misspells the pool",
 			func(c *kube.Cluster) { c.L2Advertisements[0].Spec.IPAddressPools = []string{"lann"} },
-			"web", "L2Advertisement lan", "UnknownPool", []string{"lann"},
+			"web", "L2Advertisement lan", "UnknownPool",
+			[]string{"lann"},
 		},
 		{"the advertisement is left out", func(c *kube.Cluster) {
 			c.L2Advertisements[0].Spec.Interfaces = []string{"eth["}
@@ -192,7 +196,8 @@ func announcing() []trouble {
 		{"no endpoint is ready", func(c *kube.Cluster) { c.EndpointSlices = nil }, "web", "", "NoReadyEndpoints", []string{"selector"}},
 		{
 			"every node is labelled", both(noAnswer, labels("node.kubernetes.io/exclude-from-external-load-balancers")),
-			"web", "", "NoEligibleNode", []string{"node-1, node-2, node-3", "exclude-from-external-load-balancers", "ignoreExcludeLB"},
+			"web", "", "NoEligibleNode",
+			[]string{"node-1, node-2, node-3", "exclude-from-external-load-balancers", "ignoreExcludeLB"},
 		},
 		{"no node is selected", both(noAnswer, func(c *kube.Cluster) {
 			c.L2Advertisements[0].Spec.NodeSelectors = []v1beta1.LabelSelector{{MatchLabels: map[string]v1beta1.LabelValue{"rack": "7"}}}
