@@ -35,8 +35,10 @@ type holder struct {
 
 type sessionKey struct{ node, peer string }
 
-// see arranges what the speakers report. Only nodes that exist and are Ready count: the report of a dead speaker stands until its node goes.
-func see(in *config.Snapshot, ignoreExcludeLB bool) *sightings {
+// see arranges what the speakers report, by the facts that hold for all of them: the configuration and the switches. Only nodes that exist
+// and are Ready count: the report of a dead speaker stands until its node goes.
+func see(facts decide.Facts) *sightings {
+	in := facts.Config
 	alive := make(map[string]bool, len(in.Nodes))
 	for _, n := range in.Nodes {
 		alive[n.Name] = n.Ready
@@ -44,7 +46,6 @@ func see(in *config.Snapshot, ignoreExcludeLB bool) *sightings {
 	s := &sightings{
 		holders: make(map[netip.Addr]holder), conflicts: make(map[netip.Addr]conflict), sessions: make(map[sessionKey]config.Session),
 	}
-	facts := decide.Facts{Config: in, IgnoreExcludeLB: ignoreExcludeLB}
 	for _, sp := range in.Speakers {
 		if !alive[sp.Node] {
 			continue

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/heraldlb/herald/config"
+	"github.com/heraldlb/herald/speaker/decide"
 )
 
 // TestJudge puts together what three nodes report about Services of all kinds.
@@ -174,7 +175,7 @@ func TestJudge(t *testing.T) {
 			}
 			in := base
 			in.Services, in.Speakers = []*config.Service{&svc}, c.speakers
-			got := see(&in, false).judge(&svc)
+			got := see(decide.Facts{Config: &in}).judge(&svc)
 			if c.want.condition.Message == "" && got.condition.Message != "" {
 				got.condition.Message = "" // the words are those of decide
 			}

@@ -83,7 +83,7 @@ func (a *announcer) round(now time.Time) (again time.Duration) {
 	if in == nil || !in.Synced {
 		return 0
 	}
-	s := see(in, a.opt.IgnoreExcludeLB)
+	s := see(decide.Facts{Config: in, IgnoreExcludeLB: a.opt.IgnoreExcludeLB, DrainOnCordon: a.opt.DrainOnCordon})
 	owners, since := make(map[string]map[netip.Addr]string, len(a.owners)), make(map[string]time.Time)
 	var tasks []*task
 	for _, svc := range in.Services {

@@ -48,8 +48,9 @@ type Options struct {
 	Elect func(ctx context.Context, lead func(context.Context)) error
 	// EnsureKey makes sure that the gossip key exists.
 	EnsureKey func(context.Context) error
-	// IgnoreExcludeLB must be what the speakers were told; it only matters for what conditions explain.
+	// IgnoreExcludeLB and DrainOnCordon must be what the speakers were told; they only matter for what conditions explain.
 	IgnoreExcludeLB bool
+	DrainOnCordon   bool
 	Metrics         *Metrics
 	Log             *slog.Logger
 }

@@ -31,6 +31,7 @@ type settings struct {
 	identity        string
 	gossipSecret    string
 	ignoreExcludeLB bool
+	drainOnCordon   bool
 }
 
 func parse(args []string, lookup func(string) (string, bool), version string) (*settings, error) {
@@ -45,6 +46,7 @@ func parse(args []string, lookup func(string) (string, bool), version string) (*
 	flags.StringVar(&s.identity, "identity", host, "`name` of this replica, different for each; by default that of the host, which in a Pod is the Pod's")
 	flags.StringVar(&s.gossipSecret, "gossip-secret", "herald-gossip", "`name` of the Secret for the speakers' gossip key, made when there is none")
 	flags.BoolVar(&s.ignoreExcludeLB, "ignore-exclude-lb", false, "give the value that the speakers have, so that conditions explain what they do")
+	flags.BoolVar(&s.drainOnCordon, "drain-on-cordon", false, "give the value that the speakers have, so that conditions explain what they do")
 	return s, daemon.Parse(flags, args, lookup, version, os.Stdout)
 }
 
@@ -84,7 +86,7 @@ func serve(ctx context.Context, s *settings, client *kube.Client, version string
 	metrics := controller.NewMetrics()
 	ctl := controller.New(controller.Options{
 		Source: source, Writer: kube.NewWriter(client, source), Events: events, Metrics: metrics,
-		IgnoreExcludeLB: s.ignoreExcludeLB, Log: log.With("part", "controller"),
+		IgnoreExcludeLB: s.ignoreExcludeLB, DrainOnCordon: s.drainOnCordon, Log: log.With("part", "controller"),
 		Elect: func(ctx context.Context, lead func(context.Context)) error {
 			return client.Elect(ctx, kube.ElectOptions{
 				Namespace: s.Namespace, Lease: s.lease, Identity: s.identity, Log: log.With("part", "election"),

@@ -167,6 +167,20 @@ func (d *drain) begin(wait time.Duration) {
 
 func (d *drain) end() { d.done, d.over = true, nil }
 
+// patience is for how long peers are asked to prefer other paths. Where nothing is advertised, as on a node that was drained before its
+// speaker came, there is nothing to ask.
+func (o *owner) patience() time.Duration {
+	if o.advertises() {
+		return o.opt.DrainWait
+	}
+	return 0
+}
+
+// advertises reports whether some peer was told of a path.
+func (o *owner) advertises() bool {
+	return slices.ContainsFunc(slices.Collect(maps.Values(o.seats)), (*seat).advertises)
+}
+
 // seat is a wanted session.
 type seat struct {
 	neighbor Neighbor
@@ -184,7 +198,7 @@ type seat struct {
 func (o *owner) apply(d *Desired) {
 	o.told = d
 	if d.Draining {
-		o.drain.begin(o.opt.DrainWait)
+		o.drain.begin(o.patience())
 	} else {
 		o.drain = drain{}
 	}
@@ -239,7 +253,7 @@ func (o *owner) retire(cause error) {
 
 // withdraw gives routers the time to move traffic elsewhere, if any were told of routes. What is asked for meanwhile still counts.
 func (o *owner) withdraw() {
-	if o.told == nil || o.drain.done || !slices.ContainsFunc(slices.Collect(maps.Values(o.seats)), (*seat).advertises) {
+	if o.told == nil || o.drain.done || !o.advertises() {
 		return
 	}
 	draining := func(d *Desired) *Desired {

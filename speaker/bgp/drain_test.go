@@ -196,6 +196,22 @@ func TestNodeDrains(t *testing.T) {
 	})
 }
 
+// TestDrainedFromTheStart: a node that was drained before its speaker came tells nobody of routes, not even of ones to avoid.
+func TestDrainedFromTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		a, stop := stoppable(t, n)
+		d := onePeer()
+		d.Draining = true
+		a.Set(d)
+		n.expect(t, "drained from the start", "", true)
+		d.Draining = false
+		a.Set(d)
+		n.expect(t, "in service", "192.0.2.1/32", false)
+		stop(ErrRestarting)
+	})
+}
+
 // TestWhichChangesReopen: a change that leaves both ends what they are keeps the routes; another does not.
 func TestWhichChangesReopen(t *testing.T) {
 	tests := map[string]struct {
