@@ -10,12 +10,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/config/pace"
 	"github.com/heraldlb/herald/config/v1beta1"
 	"github.com/heraldlb/herald/speaker/decide"
+	"github.com/heraldlb/herald/speaker/inspect"
 	"github.com/heraldlb/herald/speaker/member"
 )
 
@@ -27,7 +29,8 @@ type Report struct {
 	L2         []config.L2Holding
 	Conflicts  []config.L2Conflict
 	Sessions   []config.Session
-	Troubles   []Trouble // sorted by Reason; empty when all is well
+	Troubles   []Trouble         // sorted by Reason; empty when all is well
+	Node       []inspect.Trouble // of the node, which announces all the same; sorted by Reason
 }
 
 // Trouble is something that keeps this speaker from doing its work.
@@ -73,8 +76,17 @@ func (s *Speaker) report(facts decide.Facts, view *member.View) Report {
 			Message: "the API server has not answered since this speaker started; what it announces is as of " + since.UTC().Format(time.RFC3339),
 		})
 	}
+	r.Node = s.inspected(r.Interfaces, facts.Config.Pools)
 	slices.SortStableFunc(r.Troubles, func(a, b Trouble) int { return strings.Compare(a.Reason, b.Reason) })
 	return r
+}
+
+// inspected returns what is wrong with the node.
+func (s *Speaker) inspected(interfaces []config.Interface, pools []*config.Pool) []inspect.Trouble {
+	if s.opt.Inspect == nil {
+		return nil
+	}
+	return inspect.Judge(s.opt.Inspect.Node(), interfaces, pools)
 }
 
 // holdings returns what is answered for, without what this node answers in another's name: that is the other's to report.
@@ -128,8 +140,9 @@ type Recorder struct {
 	log     *slog.Logger
 
 	mu      sync.Mutex
-	ready   metav1.Condition // as written last
-	failing bool             // the last write failed, and that was logged
+	ready   metav1.Condition   // as written last
+	node    []metav1.Condition // likewise
+	failing bool               // the last write failed, and that was logged
 }
 
 // NewRecorder returns a Recorder that writes through write; it does nothing until Run.
@@ -166,8 +179,9 @@ func (r *Recorder) put(ctx context.Context) error {
 	if rep == nil {
 		return nil
 	}
-	r.ready = rep.ready(r.ready, time.Now())
-	err := r.write(ctx, rep.status(r.version, r.started, r.ready))
+	now := time.Now()
+	r.ready, r.node = rep.ready(r.ready, now), rep.conditions(r.node, now)
+	err := r.write(ctx, rep.status(r.version, r.started, append([]metav1.Condition{r.ready}, r.node...)))
 	if err != nil && !r.failing && ctx.Err() == nil {
 		r.log.Warn("own SpeakerStatus cannot be written; announcing goes on, trying again", "error", err)
 	}
@@ -193,13 +207,27 @@ func (r Report) ready(last metav1.Condition, now time.Time) metav1.Condition {
 	return c
 }
 
+// conditions tells the node's troubles: each is a condition that is True while it lasts, and absent else. Transition times are those of
+// last for what has not changed.
+func (r Report) conditions(last []metav1.Condition, now time.Time) []metav1.Condition {
+	var out []metav1.Condition
+	for _, t := range r.Node {
+		c := metav1.Condition{Type: t.Reason, Status: metav1.ConditionTrue, Reason: t.Reason, Message: t.Message, LastTransitionTime: metav1.NewTime(now.Truncate(time.Second))}
+		if had := meta.FindStatusCondition(last, c.Type); had != nil {
+			c.LastTransitionTime = had.LastTransitionTime
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
 // status is the report in the words of the API.
-func (r Report) status(version string, started time.Time, ready metav1.Condition) v1beta1.SpeakerStatusStatus {
+func (r Report) status(version string, started time.Time, conditions []metav1.Condition) v1beta1.SpeakerStatusStatus {
 	at := metav1.NewTime(started.Truncate(time.Second))
 	out := v1beta1.SpeakerStatusStatus{
 		Version:    version,
 		StartedAt:  &at,
-		Conditions: []metav1.Condition{ready},
+		Conditions: conditions,
 	}
 	if r.Known > 0 {
 		out.Gossip = &v1beta1.SpeakerGossip{Members: int32(r.Known), Alive: int32(r.Alive)}

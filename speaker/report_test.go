@@ -27,7 +27,7 @@ func TestForeignUsersAreReported(t *testing.T) {
 			})
 		}
 		w.read(func(w *world) {
-			status := w.report.status("v1", time.Now(), w.report.ready(metav1.Condition{}, time.Now()))
+			status := w.report.status("v1", time.Now(), []metav1.Condition{w.report.ready(metav1.Condition{}, time.Now())})
 			if len(status.L2.Conflicts) != len(w.report.Conflicts) || len(status.L2.Addresses) != 1 {
 				t.Errorf("status %+v of report %+v", status.L2, w.report)
 			}

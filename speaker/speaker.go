@@ -18,6 +18,7 @@ import (
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/speaker/bgp"
 	"github.com/heraldlb/herald/speaker/decide"
+	"github.com/heraldlb/herald/speaker/inspect"
 	"github.com/heraldlb/herald/speaker/l2"
 	"github.com/heraldlb/herald/speaker/member"
 )
@@ -62,6 +63,12 @@ type Router interface {
 	Changed() <-chan struct{}
 }
 
+// Inspector looks at the node. Node is nil until it has.
+type Inspector interface {
+	Node() *inspect.Node
+	Changed() <-chan struct{}
+}
+
 // Reporter is given what the node should report of itself whenever it may have changed; it must not block.
 type Reporter interface {
 	Report(Report)
@@ -86,7 +93,8 @@ type Options struct {
 	L2              Layer2
 	BGP             Router
 	Reporter        Reporter
-	Keeper          Keeper // nil: nothing is kept
+	Inspect         Inspector // nil: the node is not looked at
+	Keeper          Keeper    // nil: nothing is kept
 	Log             *slog.Logger
 }
 
@@ -135,6 +143,10 @@ func (s *Speaker) Run(ctx context.Context) error {
 
 // forward joins the notifications of all inputs into one coalesced signal.
 func (s *Speaker) forward(ctx context.Context, out chan<- struct{}) {
+	var inspected <-chan struct{}
+	if s.opt.Inspect != nil {
+		inspected = s.opt.Inspect.Changed()
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -144,6 +156,7 @@ func (s *Speaker) forward(ctx context.Context, out chan<- struct{}) {
 		case <-s.opt.Gossip.Changed():
 		case <-s.opt.L2.Changed():
 		case <-s.opt.BGP.Changed():
+		case <-inspected:
 		}
 		select {
 		case out <- struct{}{}:

@@ -14,6 +14,7 @@ import (
 	"github.com/heraldlb/herald/speaker/bfd/udp"
 	"github.com/heraldlb/herald/speaker/bgp"
 	"github.com/heraldlb/herald/speaker/bgp/gobgp"
+	"github.com/heraldlb/herald/speaker/inspect"
 	"github.com/heraldlb/herald/speaker/l2"
 	"github.com/heraldlb/herald/speaker/link"
 	"github.com/heraldlb/herald/speaker/member"
@@ -27,6 +28,7 @@ type rooms struct {
 	client   *kube.Client
 	log      *slog.Logger
 	source   *kube.Source
+	inspect  *inspect.Watcher
 	links    *link.Watcher
 	gossip   *speaker.Keyed
 	l2       *l2.Reconciler
@@ -53,6 +55,7 @@ func build(s *settings, client *kube.Client, version string, log *slog.Logger) *
 		Log:               log.With("part", "source"),
 	})
 	r.links = link.New(link.Options{Exclude: s.excluded, Log: log.With("part", "link")})
+	r.inspect = inspect.New()
 	r.gossip = speaker.NewKeyed(r.gossipKey, r.openGossip, log.With("part", "gossip"))
 	r.l2 = l2.New(l2.Options{Probe: s.conflictProbe, Log: log.With("part", "l2")})
 	r.bfd = bfd.New(bfd.Options{Network: udp.Network{}, Log: log.With("part", "bfd")})
@@ -86,6 +89,7 @@ func (r *rooms) options(started time.Time) speaker.Options {
 		L2:              r.l2,
 		BGP:             r.bgp,
 		Reporter:        r.recorder,
+		Inspect:         r.inspect,
 		Log:             r.log.With("part", "speaker"),
 	}
 	if s.stateDir != "" {

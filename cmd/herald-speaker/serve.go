@@ -27,6 +27,7 @@ func (r *rooms) tasks() []daemon.Task {
 	out := []daemon.Task{
 		{Name: "source", Run: r.source.Run},
 		{Name: "link", Run: r.links.Run},
+		{Name: "inspect", Run: r.inspect.Run},
 		{Name: "gossip", Run: r.gossip.Run},
 		{Name: "l2", Run: r.l2.Run},
 		{Name: "bgp", Run: r.bgp.Run},
