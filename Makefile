@@ -69,7 +69,7 @@ generate: ## Write the generated files anew: deep copies, CRDs, the chart's copy
 
 .PHONY: format
 format: ## Format the Go files
-	$(TOOL) gofumpt -w $(GOFILES)
+	@$(TOOL) gofumpt -w $(GOFILES)
 
 .PHONY: check
 check: ## Everything that needs neither privileges nor the laboratory: format, vet, lint, generated files, unit tests

@@ -194,9 +194,10 @@ func (w *town) end(name string, leave func(*Speaker)) {
 	}
 }
 
-func (w *town) kill(name string)    { w.end(name, func(*Speaker) {}) }
+func (w *town) kill(name string) { w.end(name, func(*Speaker) {}) }
 func (w *town) restart(name string) { w.end(name, func(s *Speaker) { s.Pause(context.Background()) }) }
-func (w *town) retire(name string)  { w.end(name, func(s *Speaker) { s.Retire(context.Background()) }) }
+
+func (w *town) retire(name string) { w.end(name, func(s *Speaker) { s.Retire(context.Background()) }) }
 
 // forget lets everybody notice that a process is gone, unless there is another by now.
 func (w *town) forget(name string, run int) {
