@@ -194,7 +194,7 @@ func (w *town) end(name string, leave func(*Speaker)) {
 	}
 }
 
-func (w *town) kill(name string) { w.end(name, func(*Speaker) {}) }
+func (w *town) kill(name string)    { w.end(name, func(*Speaker) {}) }
 func (w *town) restart(name string) { w.end(name, func(s *Speaker) { s.Pause(context.Background()) }) }
 
 func (w *town) retire(name string) { w.end(name, func(s *Speaker) { s.Retire(context.Background()) }) }
