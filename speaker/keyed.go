@@ -31,8 +31,12 @@ func NewKeyed(key func() ([]byte, error), open func(key []byte) *member.Member, 
 	return &Keyed{key: key, open: open, changed: make(chan struct{}, 1), log: log}
 }
 
-// keyEvery is how often the key is looked for.
-const keyEvery = 100 * time.Millisecond
+// How often the key is looked for, and, once there is one, whether it is another. All must have seen a new one before any speaks with it,
+// see member.SetKey.
+const (
+	keyEvery    = 100 * time.Millisecond
+	followEvery = 400 * time.Millisecond
+)
 
 // Run takes part in the gossip as soon as there is a key, until ctx ends.
 func (k *Keyed) Run(ctx context.Context) error {
@@ -85,7 +89,7 @@ func (k *Keyed) await(ctx context.Context) []byte {
 
 // follow looks whether there is another key, until ctx ends. That the key is gone for a while changes nothing.
 func (k *Keyed) follow(ctx context.Context, m *member.Member, last []byte) {
-	tick := time.NewTicker(keyEvery)
+	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	said := ""
 	for {

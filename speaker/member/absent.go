@@ -21,6 +21,10 @@ const (
 	refutes = 2 * time.Second // and so long it may take until the new one has said so
 )
 
+// doubts is for how long a death is doubted that was found while this process ran late. A speaker that lives refutes it in that time; where
+// nothing listens at the gossip port any more, or nobody answers, there is no doubt.
+const doubts = 500 * time.Millisecond
+
 // restarting reports whether a peer has said that it restarts, and has not said anything else since.
 func (p *peer) restarting() bool { return p.rec != nil && p.rec.member.State == decide.Restarting }
 
@@ -38,7 +42,7 @@ func (p *peer) note(now time.Time) {
 }
 
 // waitFor reports whether a peer that was found dead is waited for, and until when.
-func (p *peer) waitFor(now time.Time) bool {
+func (p *peer) waitFor(late bool, now time.Time) bool {
 	switch {
 	case p.rec == nil || p.rec.member.State == decide.Draining:
 		return false
@@ -46,6 +50,9 @@ func (p *peer) waitFor(now time.Time) bool {
 		return true
 	case !p.came.IsZero() && now.Sub(p.came) < fresh:
 		p.until = now.Add(refutes)
+		return true
+	case late:
+		p.until, p.doubted = now.Add(doubts), true
 		return true
 	}
 	return false
@@ -63,7 +70,7 @@ func (b *book) giveUp(name string) bool {
 
 // void drops what a peer said.
 func (b *book) void(p *peer) {
-	p.absent, p.rec, p.since, p.came = false, nil, time.Time{}, time.Time{}
+	p.absent, p.doubted, p.rec, p.since, p.came = false, false, nil, time.Time{}, time.Time{}
 	p.over = p.seen
 	b.prune()
 	b.dirty = true
@@ -95,7 +102,7 @@ func (b *book) restarters() map[string]restarter {
 			if out == nil {
 				out = map[string]restarter{}
 			}
-			out[name] = restarter{addr: p.addr, absent: p.absent, until: p.until}
+			out[name] = restarter{addr: p.addr, absent: p.absent, doubted: p.doubted, until: p.until}
 		}
 	}
 	return out
@@ -103,9 +110,10 @@ func (b *book) restarters() map[string]restarter {
 
 // restarter is a peer that restarts.
 type restarter struct {
-	addr   netip.AddrPort
-	absent bool      // its process is gone
-	until  time.Time // how long to wait at most
+	addr    netip.AddrPort
+	absent  bool      // its process is gone
+	doubted bool      // or is it?
+	until   time.Time // how long to wait at most
 }
 
 // absences says for a bundle who is waited for.

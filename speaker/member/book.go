@@ -37,11 +37,12 @@ type peer struct {
 	rec  *record // nil: not heard since it came (back) to life
 	seen stamp   // newest ever seen, so that hearsay does not bring back what was outlived
 
-	absent bool      // not live, but it restarts and is waited for
-	since  time.Time // since when it restarts; zero when it does not
-	until  time.Time // how long it is waited for at most
-	came   time.Time // when another run of it than before was heard; zero: none was
-	over   stamp     // newest ever seen when it was given up: none of that counts again
+	absent  bool      // not live, but it restarts and is waited for
+	doubted bool      // it is absent only because its death is doubted: see lateness
+	since   time.Time // since when it restarts; zero when it does not
+	until   time.Time // how long it is waited for at most
+	came    time.Time // when another run of it than before was heard; zero: none was
+	over    stamp     // newest ever seen when it was given up: none of that counts again
 }
 
 // history remembers which version of the own record changed what, to tell the others no more than they need.
@@ -202,20 +203,20 @@ func (b *book) alive(name string, addr netip.AddrPort) {
 	if p.rec == nil || p.absent {
 		b.wants[name] = true
 	}
-	p.addr, p.live, p.absent = addr, true, false
+	p.addr, p.live, p.absent, p.doubted = addr, true, false, false
 	b.dirty = true
 }
 
 // dead notes that the failure detector lost a peer, or that it left: its claims are void, their counters stay. One that was about to restart
-// is waited for.
-func (b *book) dead(name string, now time.Time) {
+// is waited for; and, if late says that this very process ran late, so that it may have missed a sign of life, any other for a moment.
+func (b *book) dead(name string, late bool, now time.Time) {
 	p := b.peers[name]
 	if p == nil {
 		return
 	}
 	delete(b.wants, name)
 	p.live = false
-	if p.absent = p.waitFor(now); !p.absent {
+	if p.absent = p.waitFor(late, now); !p.absent {
 		b.void(p)
 	}
 	b.dirty = true

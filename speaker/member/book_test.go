@@ -117,7 +117,7 @@ func TestDeadAreDroppedButTheirCountersStay(t *testing.T) {
 	if v := b.view(); len(v.Members) != 2 || v.Known != 3 || v.Alive != 2 {
 		t.Fatalf("with b alive: %+v", v)
 	}
-	b.dead("b", time.Now())
+	b.dead("b", false, time.Now())
 	v := b.view()
 	if len(v.Members) != 1 || v.Members[0].Node != "a" || v.Known != 3 || v.Alive != 1 {
 		t.Errorf("after b died: %+v", v)
@@ -140,7 +140,7 @@ func TestDeadAreDroppedButTheirCountersStay(t *testing.T) {
 		t.Errorf("heard again: %+v", v)
 	}
 	// Gone for good: no seed, no life.
-	b.dead("b", time.Now())
+	b.dead("b", false, time.Now())
 	b.seed([]netip.AddrPort{port(1), port(3)})
 	if v := b.view(); v.Known != 2 {
 		t.Errorf("Known = %d after b was removed, want 2", v.Known)
@@ -174,7 +174,7 @@ func TestRestartWithAClockThatWentBack(t *testing.T) {
 		t.Error("the second run does not know the counter of the first")
 	}
 	// The same after a death, when nobody has the old record to give back.
-	a.dead("b", time.Now().Add(time.Minute))
+	a.dead("b", false, time.Now().Add(time.Minute))
 	a.alive("b", port(2))
 	third := newBook("b", port(2), 4)
 	third.publish(decide.Member{Started: 5})

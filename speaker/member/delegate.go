@@ -82,6 +82,7 @@ func (d *delegate) drop(err error) {
 
 // GetBroadcasts returns messages to spread with the gossip.
 func (d *delegate) GetBroadcasts(overhead, limit int) [][]byte {
+	d.m.late.tick(time.Now())
 	return d.m.queue.GetBroadcasts(overhead, limit)
 }
 
@@ -122,19 +123,25 @@ func (d *delegate) NotifyJoin(n *memberlist.Node) {
 
 // NotifyLeave notes a member that died or left.
 func (d *delegate) NotifyLeave(n *memberlist.Node) {
+	now := time.Now()
+	late := d.m.late.recent(now)
 	d.m.mu.Lock()
-	d.m.book.dead(n.Name, time.Now())
+	d.m.book.dead(n.Name, late, now)
 	p := d.m.book.peers[n.Name]
 	waiting := p != nil && p.absent
+	doubted := waiting && p.doubted
 	d.m.wake()
 	d.m.mu.Unlock()
 	poke(d.m.seeded)
 	poke(d.m.bereft)
-	if waiting {
+	switch {
+	case doubted:
+		d.m.opt.Log.Info("speaker seems gone, but this one ran late: looking again", "node", n.Name)
+	case waiting:
 		d.m.opt.Log.Info("speaker restarts; what it claims stands meanwhile", "node", n.Name)
-		return
+	default:
+		d.m.opt.Log.Info("speaker is gone", "node", n.Name)
 	}
-	d.m.opt.Log.Info("speaker is gone", "node", n.Name)
 }
 
 // NotifyUpdate is for changed metadata, which is not used.

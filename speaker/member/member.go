@@ -57,7 +57,8 @@ type Member struct {
 	resync  chan struct{} // see Resync
 	pace    func(speakers int) profile
 	adjust  func(*memberlist.Config) // for tests
-	dial    func(context.Context, netip.AddrPort) bool
+	dial    func(context.Context, netip.AddrPort) sign
+	late    lateness
 	dropped atomic.Uint64
 	ring    *memberlist.Keyring
 	rekeyed chan struct{}        // SetKey was called
@@ -297,6 +298,7 @@ func (m *Member) config() *memberlist.Config {
 	c.Keyring = m.ring
 	c.ProbeInterval, c.ProbeTimeout = p.probeInterval, p.probeTimeout
 	c.GossipInterval, c.PushPullInterval = p.gossipInterval, p.pushPull
+	m.late.set(p.gossipInterval)
 	c.SuspicionMult, c.IndirectChecks, c.TCPTimeout = suspicionMult, indirectChecks, streamTimeout
 	c.DeadNodeReclaimTime = time.Millisecond // a node that died may come back with another address at once
 	c.EnableCompression = false              // it costs more than it saves on a LAN

@@ -21,26 +21,40 @@ const (
 	pulsesAtOnce  = 16
 )
 
-// dial reports whether the kernel at an address answers.
-func dial(ctx context.Context, addr netip.AddrPort) bool {
+// sign is what a connection to the gossip port of a node tells.
+type sign uint8
+
+// Signs.
+const (
+	silence sign = iota // nothing
+	refusal             // the node lives, and no speaker listens there
+	welcome             // something listens
+)
+
+// dial tries a connection.
+func dial(ctx context.Context, addr netip.AddrPort) sign {
 	ctx, cancel := context.WithTimeout(ctx, pulseTimeout)
 	defer cancel()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr.String())
 	if err != nil {
-		return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET)
+		if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) {
+			return refusal
+		}
+		return silence
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
 	_ = conn.Close()
-	return true
+	return welcome
 }
 
 // patient is a node whose pulse is felt. Its fields belong to attend.
 type patient struct {
 	restarter
-	missed  int // in a row
+	missed  int  // in a row
+	refused bool // the last time
 	asked   time.Time
 	pending bool
 }
@@ -53,10 +67,19 @@ func (p *patient) due(now time.Time, every time.Duration) bool {
 	return !p.pending && now.Sub(p.asked) >= every
 }
 
+// feel takes the outcome of a connection.
+func (p *patient) feel(s sign) {
+	p.pending, p.refused = false, s == refusal
+	p.missed++
+	if s != silence {
+		p.missed = 0
+	}
+}
+
 // pulse is the outcome of one connection.
 type pulse struct {
-	node    string
-	answers bool
+	node string
+	sign sign
 }
 
 // attend watches over the nodes whose speakers restart, and gives up those that are dead or take too long. As every speaker watches, each
@@ -81,11 +104,7 @@ func (m *Member) attend(ctx context.Context) {
 		case <-next:
 		case p := <-felt:
 			if known := patients[p.node]; known != nil {
-				known.pending = false
-				known.missed++
-				if p.answers {
-					known.missed = 0
-				}
+				known.feel(p.sign)
 			}
 		}
 	}
@@ -148,6 +167,8 @@ func (p *patient) hopeless(now time.Time) string {
 		return ""
 	case p.missed >= pulsesMissed:
 		return "its node does not answer"
+	case p.doubted && p.refused:
+		return "no speaker runs there"
 	case now.After(p.until):
 		return "it takes too long"
 	}

@@ -84,10 +84,10 @@ func TestRestarterIsWaitedFor(t *testing.T) {
 func TestRestarterDies(t *testing.T) {
 	var dead atomic.Bool
 	all := clusterWith(t, 3, func(m *Member) {
-		m.dial = func(ctx context.Context, addr netip.AddrPort) bool {
+		m.dial = func(ctx context.Context, addr netip.AddrPort) sign {
 			if dead.Load() {
 				<-time.After(pulseTimeout)
-				return false
+				return silence
 			}
 			return dial(ctx, addr)
 		}
@@ -136,7 +136,7 @@ func TestGraceEnds(t *testing.T) {
 	b.publish(decide.Member{Started: 5, State: decide.Restarting, Claims: claim("192.0.2.9", 7), Interfaces: []config.Interface{{Name: "eth0"}}})
 	a.alive("b", port(2))
 	a.take(b.self, true, now)
-	a.dead("b", now.Add(time.Second))
+	a.dead("b", false, now.Add(time.Second))
 	if len(a.view().Members) != 1 {
 		t.Fatal("not waited for")
 	}
@@ -180,7 +180,7 @@ func TestDeathOfTheRunBefore(t *testing.T) {
 		}
 		a.take(run(2, first), true, now)
 		a.take(run(3, decide.Up), true, now.Add(time.Second))
-		a.dead("b", now.Add(1100*time.Millisecond))
+		a.dead("b", false, now.Add(1100*time.Millisecond))
 		v := a.view()
 		if len(v.Members) != 1 || v.Members[0].State != decide.Restarting || v.Members[0].Claims[addr].Counter != 7 {
 			t.Fatalf("%s: the claims of the new run are void: %+v", first, v)
@@ -190,13 +190,13 @@ func TestDeathOfTheRunBefore(t *testing.T) {
 			t.Errorf("%s: alive again: %+v", first, v)
 		}
 		// Else it is dead after all, soon.
-		a.dead("b", now.Add(1200*time.Millisecond))
+		a.dead("b", false, now.Add(1200*time.Millisecond))
 		p := patient{restarter: a.restarters()["b"]}
 		if p.hopeless(now.Add(2*time.Second)) != "" || p.hopeless(now.Add(4*time.Second)) == "" {
 			t.Errorf("%s: waited for until %v", first, p.until)
 		}
 		a.alive("b", port(2))
-		a.dead("b", now.Add(time.Minute))
+		a.dead("b", false, now.Add(time.Minute))
 		if v := a.view(); len(v.Members) != 0 {
 			t.Errorf("%s: a minute later a death is one: %+v", first, v)
 		}
