@@ -2,8 +2,10 @@ package controller
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/heraldlb/herald/config"
@@ -28,12 +30,15 @@ type announcer struct {
 	// Owned by run.
 	owners map[string]map[netip.Addr]string // by UID: who answered for the Service's addresses when the condition was decided last
 	since  map[string]time.Time             // by UID: when an announcement was first found pending
+
+	mu    sync.Mutex
+	moved map[string][]string // by UID: moves that no event has told of yet
 }
 
 func newAnnouncer(opt Options, d *desk) *announcer {
 	return &announcer{
 		opt: opt, desk: d, waked: make(chan struct{}, 1),
-		owners: make(map[string]map[netip.Addr]string), since: make(map[string]time.Time),
+		owners: make(map[string]map[netip.Addr]string), since: make(map[string]time.Time), moved: make(map[string][]string),
 	}
 }
 
@@ -110,15 +115,43 @@ func (a *announcer) round(now time.Time) (again time.Duration) {
 		want := v.condition
 		want.ObservedGeneration = svc.Announced.ObservedGeneration
 		if want != svc.Announced {
-			tasks = append(tasks, &task{svc.Key, func(ctx context.Context) error { return a.write(ctx, svc, want, moved) }})
+			a.remember(svc.UID, moved)
+			tasks = append(tasks, &task{svc.Key, func(ctx context.Context) error { return a.write(ctx, svc, want) }})
 		}
 	}
+	a.forget(owners)
 	a.owners, a.since = owners, since
 	a.desk.set(announcing, tasks)
 	return again
 }
 
-func (a *announcer) write(ctx context.Context, svc *config.Service, want config.Condition, moved []string) error {
+// remember keeps moves until the write that tells of them has succeeded, which may be that of a later round.
+func (a *announcer) remember(uid string, moved []string) {
+	if len(moved) == 0 {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.moved[uid] = append(a.moved[uid], moved...)
+}
+
+// forget drops the moves of Services that are gone.
+func (a *announcer) forget(present map[string]map[netip.Addr]string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.moved, func(uid string, _ []string) bool { _, ok := present[uid]; return !ok })
+}
+
+// untold returns the moves that are to be told of now.
+func (a *announcer) untold(uid string) []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	moved := a.moved[uid]
+	delete(a.moved, uid)
+	return moved
+}
+
+func (a *announcer) write(ctx context.Context, svc *config.Service, want config.Condition) error {
 	err := a.opt.Writer.WriteService(ctx, kube.ServiceStatus{Key: svc.Key, UID: svc.UID, Version: svc.Version, Announced: &want})
 	if kube.IsNotFound(err) {
 		return nil
@@ -130,7 +163,7 @@ func (a *announcer) write(ctx context.Context, svc *config.Service, want config.
 	if conflict := string(decide.AddressConflict); want.Reason == conflict && svc.Announced.Reason != conflict {
 		a.opt.Events.Emit(kube.Event{Service: svc.Key, UID: svc.UID, Warning: true, Reason: conflict, Action: "Announce", Note: want.Message})
 	}
-	if len(moved) > 0 {
+	if moved := a.untold(svc.UID); len(moved) > 0 {
 		a.opt.Events.Emit(kube.Event{Service: svc.Key, UID: svc.UID, Reason: "AnnouncementMoved", Action: "Announce", Note: strings.Join(moved, "; ")})
 	}
 	return nil

@@ -381,10 +381,25 @@ func TestAnnounced(t *testing.T) {
 		if got := len(c.records().writes); got != 2 {
 			t.Errorf("%d writes", got)
 		}
+		c.mu.Lock()
+		c.refuse = func(w kube.ServiceStatus) error { // for a while, so that more than one round asks for the write
+			if w.Announced != nil {
+				return errors.New("not now")
+			}
+			return nil
+		}
+		c.mu.Unlock()
 		c.change(func(s *config.Snapshot) { // n2 takes over; what n1 wrote still stands
 			s.Speakers = []*config.Speaker{speaker("n1", holding("192.0.2.0", since)), speaker("n2", holding("192.0.2.0", since.Add(time.Minute)))}
 		})
-		time.Sleep(time.Second)
+		for range 5 {
+			time.Sleep(time.Second)
+			c.change(func(s *config.Snapshot) { s.Nodes = slices.Clone(s.Nodes) })
+		}
+		c.mu.Lock()
+		c.refuse = nil
+		c.mu.Unlock()
+		time.Sleep(time.Minute)
 		wantAnnounced(t, c, "True", "Announced", "ARP by n2 on eth0")
 		if got := c.eventReasons(web.Key); !slices.Equal(got, []string{ipam.AddressAssigned, "AnnouncementMoved"}) {
 			t.Errorf("events %v", got)

@@ -46,7 +46,7 @@ func (s *Speaker) report(facts decide.Facts, view *member.View) Report {
 	r := Report{
 		Interfaces: s.opt.Links.Interfaces(),
 		L2:         s.holdings(),
-		Conflicts:  s.conflicts(),
+		Conflicts:  s.conflicts(facts.Members),
 		Sessions:   s.opt.BGP.Sessions(),
 	}
 	switch {
@@ -110,15 +110,24 @@ func (s *Speaker) holdings() []config.L2Holding {
 }
 
 // conflicts returns whom else was heard to use addresses of Services. Other speakers are not among them: two that answer for one address
-// settle that among themselves.
-func (s *Speaker) conflicts() []config.L2Conflict {
+// settle that among themselves. But a live one that does not claim an address which was found in use does not answer for it either: then
+// something else on its node does.
+func (s *Speaker) conflicts(members []decide.Member) []config.L2Conflict {
 	var out []config.L2Conflict
 	for _, c := range s.opt.L2.Conflicts() {
-		if !s.wire.speaks(c.MAC) {
+		if !s.wire.speaks(c.MAC) || c.Unanswered && unclaimed(members, s.wire.macs[c.MAC], c.Addr) {
 			out = append(out, config.L2Conflict{Address: c.Addr, Interface: c.Interface, MAC: c.MAC, Since: c.First})
 		}
 	}
 	return out
+}
+
+// unclaimed reports whether a node is that of a live member that does not claim an address.
+func unclaimed(members []decide.Member, node string, a netip.Addr) bool {
+	return slices.ContainsFunc(members, func(m decide.Member) bool {
+		_, claims := m.Claims[a]
+		return m.Node == node && !claims
+	})
 }
 
 // Bounds on how often a SpeakerStatus is written: the first change after a pause is written at once.

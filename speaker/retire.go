@@ -23,6 +23,9 @@ func (s *Speaker) Retire(ctx context.Context) {
 		s.opt.Gossip.Publish(self)
 	}
 	s.announced = slices.DeleteFunc(slices.Clone(s.announced), func(a decide.L2Address) bool { return a.For != "" })
+	if s.pulse.silent { // it stood still, and what it had is others' by now
+		s.announced = nil
+	}
 	since := map[netip.Addr]time.Time{} // when another was seen to have taken an address
 	for {
 		wait := s.handOver(time.Now(), since)

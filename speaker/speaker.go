@@ -278,11 +278,15 @@ func sooner(a, b time.Duration) time.Duration {
 	return a
 }
 
-// restrain leaves of the Layer 2 part only what this node has already.
+// restrain leaves of the Layer 2 part only what this node has already, and those it stands in for.
 func (s *Speaker) restrain(d *decide.Desired) {
+	stands := map[netip.Addr]bool{}
+	for _, a := range s.announced {
+		stands[a.Addr] = a.For != ""
+	}
 	d.L2 = slices.DeleteFunc(slices.Clone(d.L2), func(a decide.L2Address) bool {
 		_, has := s.claims[a.Addr]
-		return !has
+		return !has && (a.For == "" || !stands[a.Addr])
 	})
 	d.Claims = maps.Clone(d.Claims)
 	maps.DeleteFunc(d.Claims, func(a netip.Addr, _ decide.Claim) bool {

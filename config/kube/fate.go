@@ -18,24 +18,42 @@ import (
 // fateTimeout bounds how long the end of a process waits to learn what comes after it.
 const fateTimeout = time.Second
 
+// fateRetry is how long it waits before it asks again.
+const fateRetry = 200 * time.Millisecond
+
 // Leaves says why a speaker that was told to end is not coming back to its node; "" when it is: its DaemonSet is there and wants a Pod on the
 // node, or the API server cannot be asked, as then nobody can have taken it away. That we may not ask means that an uninstall has taken our
-// permission.
+// permission; but an API server that has just started says so of everybody, for a moment, so it is asked again.
 func (c *Client) Leaves(ctx context.Context, namespace, daemonSet, node string) string {
 	ctx, cancel := context.WithTimeout(ctx, fateTimeout)
 	defer cancel()
+	for {
+		why, sure := c.leaves(ctx, namespace, daemonSet, node)
+		if sure || why == "" {
+			return why
+		}
+		select {
+		case <-ctx.Done():
+			return why
+		case <-time.After(fateRetry):
+		}
+	}
+}
+
+// leaves asks once. An answer that is not sure may be another in a moment.
+func (c *Client) leaves(ctx context.Context, namespace, daemonSet, node string) (why string, sure bool) {
 	ds, err := c.core.AppsV1().DaemonSets(namespace).Get(ctx, daemonSet, metav1.GetOptions{})
 	if why := lost("DaemonSet "+namespace+"/"+daemonSet, err); why != "" || err != nil {
-		return why
+		return why, apierrors.IsNotFound(err)
 	}
 	if ds.DeletionTimestamp != nil {
-		return "the DaemonSet is being deleted"
+		return "the DaemonSet is being deleted", true
 	}
 	n, err := c.core.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
 	if why := lost("Node "+node, err); why != "" || err != nil {
-		return why
+		return why, apierrors.IsNotFound(err)
 	}
-	return unwanted(ds, n)
+	return unwanted(ds, n), true
 }
 
 // lost says why an object that could not be read is gone for good; "" when that does not follow.

@@ -59,10 +59,15 @@ func (b *board) update(f func(*bgp.Status)) {
 	}
 }
 
-// enter shows a passing state (Connect, OpenSent, OpenConfirm): at once on the first attempt, later only when it lasts.
+// enter shows a passing state (Connect, OpenSent, OpenConfirm): at once on the first attempt, later only when it lasts. A router that does
+// not answer at all is Active, as it is between two attempts: each of them may take as long as a connection may.
 func (b *board) enter(s bgp.State) {
 	b.settle()
 	b.mu.Lock()
+	if b.failing && s == bgp.Connect {
+		b.mu.Unlock()
+		return
+	}
 	if b.failing {
 		turn := b.turn
 		b.pending = time.AfterFunc(linger, func() {
