@@ -67,10 +67,17 @@ func (p *process) signal(s syscall.Signal) error {
 	}
 }
 
-// kill ends the program at once.
+// goneWithin bounds how long the processes that a program started may take to end once they are killed.
+const goneWithin = 10 * time.Second
+
+// kill ends the program at once, and waits until all that it started has ended, too: one that is not quite gone yet keeps its port.
 func (p *process) kill() {
-	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // it may have ended by itself
+	group := -p.cmd.Process.Pid
+	_ = syscall.Kill(group, syscall.SIGKILL) // it may have ended by itself
 	<-p.done
+	for end := time.Now().Add(goneWithin); time.Now().Before(end) && syscall.Kill(group, 0) == nil; {
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // ready waits until ask succeeds.
