@@ -7,6 +7,8 @@ import (
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"github.com/heraldlb/herald/test/bench/figures"
 )
 
 // figure is something measured several times.
@@ -28,28 +30,21 @@ func (f *figure) quantile(q float64) time.Duration {
 }
 
 // table lists figures, as text.
-func table(figures []*figure) string {
+func table(list []*figure) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "median\t90 %\tmost\ttries\taim\t  what")
-	for _, f := range figures {
+	for _, f := range list {
 		aim := ""
 		if f.aim > 0 {
 			aim = f.aim.String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t  %s\n", round(f.quantile(0.5)), round(f.quantile(0.9)), round(f.quantile(1)), len(f.samples), aim, f.what)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t  %s\n", figures.Text(f.quantile(0.5)), figures.Text(f.quantile(0.9)), figures.Text(f.quantile(1)), len(f.samples), aim, f.what)
 	}
 	if err := w.Flush(); err != nil {
 		return err.Error()
 	}
 	return b.String()
-}
-
-func round(d time.Duration) string {
-	if d < 100*time.Millisecond {
-		return d.Round(100 * time.Microsecond).String()
-	}
-	return d.Round(time.Millisecond).String()
 }
 
 func TestTable(t *testing.T) {

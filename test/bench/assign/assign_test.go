@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/heraldlb/herald/test/bench/figures"
 	"github.com/heraldlb/herald/test/lab/netlab"
 )
 
@@ -21,7 +22,7 @@ const (
 // TestFigures measures everything and prints the table.
 func TestFigures(t *testing.T) {
 	netlab.Need(t)
-	r := &report{}
+	r := &figures.Report{}
 	for _, n := range sizes(t) {
 		t.Run(fmt.Sprintf("%d Services", n), func(t *testing.T) { many(t, r, n) })
 	}
@@ -30,7 +31,7 @@ func TestFigures(t *testing.T) {
 }
 
 // many takes one control plane through a flood of Services, a restart and a backlog.
-func many(t *testing.T, r *report, n int) {
+func many(t *testing.T, r *figures.Report, n int) {
 	s := open(t)
 	s.pool("bench", "172.16.0.0/14")
 	w := s.watch()
@@ -44,7 +45,7 @@ func many(t *testing.T, r *report, n int) {
 }
 
 // flood creates Services with the controller running, and before and after that one by one.
-func (s *stage) flood(r *report, w *watcher, n int) {
+func (s *stage) flood(r *figures.Report, w *watcher, n int) {
 	s.t.Helper()
 	s.createMany("few", few)
 	w.waitAssigned("few", few)
@@ -64,11 +65,11 @@ func (s *stage) flood(r *report, w *watcher, n int) {
 		writes += seen.allocating
 		others += seen.other
 	}
-	r.add("", perSecond(n, took), "%d Services: created by %d workers", n, workers)
-	r.add("1s", text(assigned.Sub(latest)), "%d Services: from the last creation to the last assignment", n)
-	r.add("", text(quantile(waits, 0.5)), "%d Services: from creation to assignment, median", n)
-	r.add("", text(quantile(waits, 0.99)), "%d Services: from creation to assignment, 99 %%", n)
-	r.add("1", fmt.Sprintf("%.3f", float64(writes)/float64(n)), "%d Services: writes per assignment", n)
+	r.Add("", perSecond(n, took), "%d Services: created by %d workers", n, workers)
+	r.Add("1s", figures.Text(assigned.Sub(latest)), "%d Services: from the last creation to the last assignment", n)
+	r.Add("", figures.Text(quantile(waits, 0.5)), "%d Services: from creation to assignment, median", n)
+	r.Add("", figures.Text(quantile(waits, 0.99)), "%d Services: from creation to assignment, 99 %%", n)
+	r.Add("1", fmt.Sprintf("%.3f", float64(writes)/float64(n)), "%d Services: writes per assignment", n)
 	if writes != n || others != 0 {
 		s.t.Errorf("%d writes for %d assignments, and %d that change nothing of ours", writes, n, others)
 	}
@@ -78,7 +79,7 @@ func (s *stage) flood(r *report, w *watcher, n int) {
 }
 
 // compare reports what one more Service took beside few and beside n others.
-func compare(r *report, n int, small, large price) {
+func compare(r *figures.Report, n int, small, large price) {
 	for _, row := range []struct {
 		aim          string
 		small, large time.Duration
@@ -90,8 +91,8 @@ func compare(r *report, n int, small, large price) {
 		{"1.5", small.exposed, large.exposed, "one more Service: from the request to make a ClusterIP Service one of type LoadBalancer to the address"},
 		{"", small.bare, large.bare, "a bare client's patch of a Service's status, until the API server tells of it"},
 	} {
-		r.add("", text(row.small), "%s, beside %d, median of %d", row.what, few, tries)
-		r.add(row.aim, fmt.Sprintf("%.2f", float64(row.large)/float64(row.small)), "the same beside %d: %s, as a multiple", n, text(row.large))
+		r.Add("", figures.Text(row.small), "%s, beside %d, median of %d", row.what, few, tries)
+		r.Add(row.aim, fmt.Sprintf("%.2f", float64(row.large)/float64(row.small)), "the same beside %d: %s, as a multiple", n, figures.Text(row.large))
 	}
 }
 
@@ -162,7 +163,7 @@ func (s *stage) touch(w *watcher, i int) time.Duration {
 }
 
 // resync takes every watch away from the controller, which lists all again. Nothing may be written.
-func (s *stage) resync(r *report, w *watcher, c *process, n int) {
+func (s *stage) resync(r *figures.Report, w *watcher, c *process, n int) {
 	s.t.Helper()
 	s.progress("resync")
 	w.quiet(calm)
@@ -172,11 +173,11 @@ func (s *stage) resync(r *report, w *watcher, c *process, n int) {
 		s.must(s.cluster.StartAPIServer(s.ctx))
 		s.must(s.create("after-resync")) // the controller is back when it has an address
 	})
-	r.add("", fmt.Sprintf("%.0f MiB", c.memory("VmRSS")), "%s: memory of the controller that saw them all come", when)
+	r.Add("", fmt.Sprintf("%.0f MiB", c.memory("VmRSS")), "%s: memory of the controller that saw them all come", when)
 }
 
 // restart ends the controller and starts it anew.
-func (s *stage) restart(r *report, w *watcher, c *process, n int) *process {
+func (s *stage) restart(r *figures.Report, w *watcher, c *process, n int) *process {
 	s.t.Helper()
 	s.progress("restart")
 	c.stop()
@@ -187,9 +188,9 @@ func (s *stage) restart(r *report, w *watcher, c *process, n int) *process {
 		c = s.controller()
 		s.must(s.create("after-restart"))
 	})
-	r.add("2s", text(w.get("after-restart").assigned.Sub(began)), "%s: from the start of the process to a new assignment", when)
-	r.add("120 MiB", fmt.Sprintf("%.0f MiB", c.memory("VmRSS")), "%s: memory (at most it was %.0f MiB)", when, c.memory("VmHWM"))
-	r.add("", text(c.cpu()), "%s: processor time", when)
+	r.Add("2s", figures.Text(w.get("after-restart").assigned.Sub(began)), "%s: from the start of the process to a new assignment", when)
+	r.Add("120 MiB", fmt.Sprintf("%.0f MiB", c.memory("VmRSS")), "%s: memory (at most it was %.0f MiB)", when, c.memory("VmHWM"))
+	r.Add("", figures.Text(c.cpu()), "%s: processor time", when)
 	return c
 }
 
@@ -197,7 +198,7 @@ func (s *stage) restart(r *report, w *watcher, c *process, n int) *process {
 const rounds = 5
 
 // backlog lets a bare client write all statuses, takes them away, and lets the controller do the same, several times in turn.
-func (s *stage) backlog(r *report, w *watcher, n int) {
+func (s *stage) backlog(r *figures.Report, w *watcher, n int) {
 	s.t.Helper()
 	s.progress("backlog")
 	var all []*corev1.Service
@@ -217,10 +218,10 @@ func (s *stage) backlog(r *report, w *watcher, n int) {
 		bares, ours = append(bares, float64(len(all))/bare.Seconds()), append(ours, float64(len(all))/o.took.Seconds())
 		used, first = append(used, o.used.Seconds()), append(first, o.first.Seconds())
 	}
-	r.add("", fmt.Sprintf("%.0f/s", median(bares)), "backlog of %d: a bare client writes the same statuses, %d at once; medians of %d", n, writers, rounds)
-	r.add("0.8", fmt.Sprintf("%.2f", median(shares)), "backlog of %d: the controller's pace (%.0f/s) as a share of that; each time %.2f", n, median(ours), shares)
-	r.add("", fmt.Sprintf("%.2fs", median(used)), "backlog of %d: processor time of the controller", n)
-	r.add("", fmt.Sprintf("%.3fs", median(first)), "backlog of %d: from the start of the process to the first assignment", n)
+	r.Add("", fmt.Sprintf("%.0f/s", median(bares)), "backlog of %d: a bare client writes the same statuses, %d at once; medians of %d", n, writers, rounds)
+	r.Add("0.8", fmt.Sprintf("%.2f", median(shares)), "backlog of %d: the controller's pace (%.0f/s) as a share of that; each time %.2f", n, median(ours), shares)
+	r.Add("", fmt.Sprintf("%.2fs", median(used)), "backlog of %d: processor time of the controller", n)
+	r.Add("", fmt.Sprintf("%.3fs", median(first)), "backlog of %d: from the start of the process to the first assignment", n)
 }
 
 // clear takes the statuses away and waits until that is seen.
@@ -264,7 +265,7 @@ func (s *stage) workOff(w *watcher, n int) worked {
 }
 
 // deletion takes Services away from a pool that is full, once with nobody waiting for their addresses and once with others waiting.
-func deletion(t *testing.T, r *report) {
+func deletion(t *testing.T, r *figures.Report) {
 	const held, gone = 2000, 200
 	s := open(t)
 	s.pool("bench", "172.16.0.1-172.16.7.208") // exactly as many
@@ -283,7 +284,7 @@ func deletion(t *testing.T, r *report) {
 	began := time.Now()
 	s.must(s.create("next"))
 	w.waitAssigned("next", 1)
-	r.add("100ms", text(w.get("next").assigned.Sub(began)), "after the deletion of %d of %d: from a request to the address", gone, held)
+	r.Add("100ms", figures.Text(w.get("next").assigned.Sub(began)), "after the deletion of %d of %d: from a request to the address", gone, held)
 
 	s.createMany("filler", gone-1)
 	w.waitAssigned("filler", gone-1)
@@ -304,6 +305,6 @@ func deletion(t *testing.T, r *report) {
 	for _, seen := range w.all("waiting") {
 		last = later(last, seen.assigned)
 	}
-	r.add("", text(max(0, last.Sub(ended))), "%d deleted from a full pool of %d with as many waiting: until the last of these has an address", gone, held)
+	r.Add("", figures.Text(max(0, last.Sub(ended))), "%d deleted from a full pool of %d with as many waiting: until the last of these has an address", gone, held)
 	w.distinct()
 }

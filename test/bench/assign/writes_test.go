@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/heraldlb/herald/test/bench/figures"
 )
 
 // writes counts what the API server was asked to write: of Services and of Herald's own objects, by verb, resource and subresource.
@@ -80,7 +82,7 @@ var ofOneService = writes{"POST services": 1, "PATCH services/status": 2, "PATCH
 
 // idle counts what is written while do makes one Service of that name and waits for its address, and until all is calm. Each write that is
 // not owed to this Service is a failure, and so is a new version of any other Service.
-func (s *stage) idle(r *report, w *watcher, name, when string, do func()) {
+func (s *stage) idle(r *figures.Report, w *watcher, name, when string, do func()) {
 	s.t.Helper()
 	before, was := s.writes(), w.versions(name)
 	do()
@@ -101,6 +103,6 @@ func (s *stage) idle(r *report, w *watcher, name, when string, do func()) {
 	if n > 0 || versions > 0 {
 		s.t.Errorf("%s: %d writes too many: %s; %d new versions of other Services", when, n, strays, versions)
 	}
-	r.add("0", fmt.Sprint(n), "%s: writes but those for the one new Service", when)
-	r.add("0", fmt.Sprint(versions), "%s: new versions of the other Services", when)
+	r.Add("0", fmt.Sprint(n), "%s: writes but those for the one new Service", when)
+	r.Add("0", fmt.Sprint(versions), "%s: new versions of the other Services", when)
 }

@@ -3,11 +3,10 @@ package bgp
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
-	"text/tabwriter"
 	"time"
 
+	"github.com/heraldlb/herald/test/bench/figures"
 	"github.com/heraldlb/herald/test/lab/netlab"
 	"github.com/heraldlb/herald/test/lab/router"
 	"github.com/heraldlb/herald/test/lab/router/peer"
@@ -21,41 +20,13 @@ const (
 	away   = 2 * time.Second  // of a speaker that restarts
 )
 
-// report collects figures in the order in which they were measured.
-type report struct{ rows [][3]string }
-
-func (r *report) add(aim, value, format string, args ...any) {
-	r.rows = append(r.rows, [3]string{value, aim, fmt.Sprintf(format, args...)})
-}
-
-// String lists the figures as a table.
-func (r *report) String() string {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "measured\taim\t  what")
-	for _, row := range r.rows {
-		fmt.Fprintf(w, "%s\t%s\t  %s\n", row[0], row[1], row[2])
-	}
-	if err := w.Flush(); err != nil {
-		return err.Error()
-	}
-	return b.String()
-}
-
 func median(list []time.Duration) time.Duration {
 	sorted := slices.Sorted(slices.Values(list))
 	return sorted[len(sorted)/2]
 }
 
 func span(list []time.Duration) string {
-	return fmt.Sprintf("%s (%s..%s)", text(median(list)), text(slices.Min(list)), text(slices.Max(list)))
-}
-
-func text(d time.Duration) string {
-	if d < 100*time.Millisecond {
-		return d.Round(100 * time.Microsecond).String()
-	}
-	return d.Round(time.Millisecond).String()
+	return fmt.Sprintf("%s (%s..%s)", figures.Text(median(list)), figures.Text(slices.Min(list)), figures.Text(slices.Max(list)))
 }
 
 // TestFigures measures everything and prints the table.
@@ -64,7 +35,7 @@ func TestFigures(t *testing.T) {
 	if err := peer.Available(peer.FRR); err != nil {
 		t.Skipf("the figures are of FRR as router: %v", err)
 	}
-	r := &report{}
+	r := &figures.Report{}
 	t.Run("four peers", func(t *testing.T) { fourPeers(t, r) })
 	for _, kind := range []peer.Kind{peer.FRR, peer.BIRD} {
 		t.Run("restart at "+string(kind), func(t *testing.T) {
@@ -78,7 +49,7 @@ func TestFigures(t *testing.T) {
 }
 
 // fourPeers loads four routers, again with one of them hung, and measures what it costs.
-func fourPeers(t *testing.T, r *report) {
+func fourPeers(t *testing.T, r *figures.Report) {
 	s := newStage(t)
 	var all []*station
 	for range 4 {
@@ -93,29 +64,29 @@ func fourPeers(t *testing.T, r *report) {
 			return x.Established
 		})
 	}
-	r.add("1s", text(time.Since(began)), "4 sessions up, from when the engine is told of them (polled by vtysh)")
+	r.Add("1s", figures.Text(time.Since(began)), "4 sessions up, from when the engine is told of them (polled by vtysh)")
 
 	load, withdraw := s.rounds(all)
-	r.add("2s", span(load), "%d routes to 4 FRR peers, median of %d", many, rounds)
-	r.add("1.2s", span(withdraw), "%d routes withdrawn from 4 FRR peers, median of %d", many, rounds)
+	r.Add("2s", span(load), "%d routes to 4 FRR peers, median of %d", many, rounds)
+	r.Add("1.2s", span(withdraw), "%d routes withdrawn from 4 FRR peers, median of %d", many, rounds)
 
 	must(t, all[3].Freeze())
 	load, withdraw = s.rounds(all[:3])
 	must(t, all[3].Thaw())
-	r.add("the same", span(load), "%d routes to the other 3 with one peer hung, median of %d", many, rounds)
-	r.add("the same", span(withdraw), "%d routes withdrawn from the other 3 with one peer hung, median of %d", many, rounds)
+	r.Add("the same", span(load), "%d routes to the other 3 with one peer hung, median of %d", many, rounds)
+	r.Add("the same", span(withdraw), "%d routes withdrawn from the other 3 with one peer hung, median of %d", many, rounds)
 	s.received(0, all...)
 
 	before := s.engine.cpu()
 	s.tell(many)
 	s.received(many, all...)
-	r.add("20s", text(s.engine.cpu()-before), "processor time of the engine for %d routes to 4 peers", many)
-	r.add("100ms", span(s.oneMore(all)), "one more route at %d, until FRR has it, median of %d", many, tries)
-	r.add("150 MiB", fmt.Sprintf("%.0f MiB", s.engine.memory("VmRSS")), "memory (RSS) of the engine's process with %d routes at 4 peers", many+tries)
-	r.add("", fmt.Sprintf("%.0f MiB", s.engine.memory("VmHWM")), "the most it ever had")
+	r.Add("20s", figures.Text(s.engine.cpu()-before), "processor time of the engine for %d routes to 4 peers", many)
+	r.Add("100ms", span(s.oneMore(all)), "one more route at %d, until FRR has it, median of %d", many, tries)
+	r.Add("150 MiB", fmt.Sprintf("%.0f MiB", s.engine.memory("VmRSS")), "memory (RSS) of the engine's process with %d routes at 4 peers", many+tries)
+	r.Add("", fmt.Sprintf("%.0f MiB", s.engine.memory("VmHWM")), "the most it ever had")
 	before = s.engine.cpu()
 	time.Sleep(idle)
-	r.add("1 %", fmt.Sprintf("%.2f %%", 100*(s.engine.cpu()-before).Seconds()/idle.Seconds()), "of a processor, when nothing changes for %s", idle)
+	r.Add("1 %", fmt.Sprintf("%.2f %%", 100*(s.engine.cpu()-before).Seconds()/idle.Seconds()), "of a processor, when nothing changes for %s", idle)
 }
 
 // rounds loads everything and takes it back, several times. With a hung router it waits for the others only.
@@ -153,7 +124,7 @@ func (s *stage) oneMore(routers []*station) (took []time.Duration) {
 }
 
 // restart has the engine go away for a moment, with two routers that have many routes in their kernels, and counts what they take out.
-func restart(t *testing.T, r *report, kind peer.Kind) {
+func restart(t *testing.T, r *figures.Report, kind peer.Kind) {
 	const routes = 20_000
 	s := newStage(t)
 	two := []*station{s.router(kind, false), s.router(kind, false)}
@@ -182,9 +153,9 @@ func restart(t *testing.T, r *report, kind peer.Kind) {
 		if len(gone) != 1 || gone[0] != prefix(routes-1) {
 			t.Errorf("%s router %d took out %d routes, want the one that is gone; the first: %v", kind, i+1, len(gone), gone[:min(3, len(gone))])
 		}
-		r.add("0", fmt.Sprint(len(gone)-1), "routes deleted at %s %d of 2 by a restart of %s with %d routes", kind, i+1, away, routes)
+		r.Add("0", fmt.Sprint(len(gone)-1), "routes deleted at %s %d of 2 by a restart of %s with %d routes", kind, i+1, away, routes)
 	}
-	r.add("", text(took), "%s: from the new process to the end of the restart at both routers", kind)
+	r.Add("", figures.Text(took), "%s: from the new process to the end of the restart at both routers", kind)
 }
 
 func kernelRoutes(t *testing.T, st *station) int {
