@@ -101,7 +101,7 @@ func (s *Scene) Name(part string) string {
 }
 
 // speakersLimit is how long speakers may take to find each other and their peers.
-const speakersLimit = time.Minute
+const speakersLimit = 3 * time.Minute
 
 // WaitSpeakers waits until every node's speaker sees all others alive and has its BGP sessions up.
 func (s *Scene) WaitSpeakers(ctx context.Context) error {

@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/heraldlb/herald/test/lab/build"
@@ -88,7 +90,24 @@ func TestControlPlane(t *testing.T) {
 	if _, err := client.Discovery().ServerVersion(); err != nil {
 		t.Errorf("after the API server's return: %v", err)
 	}
+	controllersWork(t, client)
 	if err := c.Err(); err != nil {
 		t.Error(err)
+	}
+}
+
+// controllersWork waits until a new namespace has the ServiceAccount that the controller manager makes.
+func controllersWork(t *testing.T, client kubernetes.Interface) {
+	t.Helper()
+	const name = "after-outage"
+	if _, err := client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	err := wait.PollUntilContextTimeout(t.Context(), pollInterval, startLimit, true, func(ctx context.Context) (bool, error) {
+		_, err := client.CoreV1().ServiceAccounts(name).Get(ctx, "default", metav1.GetOptions{})
+		return err == nil, nil
+	})
+	if err != nil {
+		t.Errorf("the controller manager does nothing after the API server's return: %v", err)
 	}
 }

@@ -12,11 +12,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/heraldlb/herald/test/lab/netlab"
 )
@@ -95,27 +93,6 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	wg.Wait()
 	k.wg.Wait()
 	return nil
-}
-
-// watchPods hands every change of a Pod of this node to the Pod's worker.
-func (k *Kubelet) watchPods(ctx context.Context) {
-	selector := fields.OneTermEqualSelector("spec.nodeName", k.o.Node)
-	lw := cache.NewListWatchFromClient(k.client.CoreV1().RESTClient(), "pods", corev1.NamespaceAll, selector)
-	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: lw,
-		ObjectType:    &corev1.Pod{},
-		Handler: cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(o any) { k.dispatch(ctx, o.(*corev1.Pod), false) },
-			UpdateFunc: func(_, o any) { k.dispatch(ctx, o.(*corev1.Pod), false) },
-			DeleteFunc: func(o any) {
-				if tombstone, ok := o.(cache.DeletedFinalStateUnknown); ok {
-					o = tombstone.Obj
-				}
-				k.dispatch(ctx, o.(*corev1.Pod), true)
-			},
-		},
-	})
-	informer.RunWithContext(ctx)
 }
 
 // dispatch gives a Pod to its worker, which it starts for a new one. It is called by one goroutine.
