@@ -42,6 +42,17 @@ func find(t *testing.T, all []*unstructured.Unstructured, kind, component string
 	return nil
 }
 
+func named(t *testing.T, all []*unstructured.Unstructured, kind, name string) *unstructured.Unstructured {
+	t.Helper()
+	for _, o := range all {
+		if o.GetKind() == kind && o.GetName() == name {
+			return o
+		}
+	}
+	t.Fatalf("no %s %s is rendered", kind, name)
+	return nil
+}
+
 func allValues(t *testing.T) string {
 	t.Helper()
 	v := readYAML(t, filepath.Join("testdata", "all.yaml"))
@@ -158,7 +169,6 @@ func TestPods(t *testing.T) {
 func TestJoins(t *testing.T) {
 	all := mustTemplate(t, allValues(t))
 	speaker, controller := find(t, all, "DaemonSet", "speaker"), find(t, all, "Deployment", "controller")
-	service := find(t, all, "Service", "speaker")
 	arg := func(o *unstructured.Unstructured, container, flag string) string {
 		args := field(t, o, "spec", "template", "spec", "containers", container, "args").([]any)
 		for _, a := range args {
@@ -192,9 +202,7 @@ func TestJoins(t *testing.T) {
 			t.Errorf("%s says Secret %s, the speaker's --gossip-secret %s", what, have, secret)
 		}
 	}
-	if have, want := service.GetName(), arg(speaker, "speaker", "--gossip-service"); have != want {
-		t.Errorf("Service %s, but --gossip-service=%s", have, want)
-	}
+	service := named(t, all, "Service", arg(speaker, "speaker", "--gossip-service"))
 	if have, want := roleName("controller", "leases"), arg(controller, "controller", "--leader-election-id"); have != want {
 		t.Errorf("Role for Lease %s, but --leader-election-id=%s", have, want)
 	}
