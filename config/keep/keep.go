@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -18,9 +19,13 @@ import (
 // ErrCorrupt is wrapped by Read's error when the file is not what was written, or was written by another version.
 var ErrCorrupt = errors.New("not readable by this version, or damaged")
 
+// unfinished follows the name of a file in that of the one that is to replace it. It is always the same, so that what a process leaves that is
+// killed as it writes is gone with the next write. No two may write one file at once.
+const unfinished = ".new"
+
 // Write replaces a file by what body writes, packed. format names the content and its version. The file is readable by its owner only.
 func Write(path, format string, body func(io.Writer) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
+	f, err := create(path + unfinished)
 	if err != nil {
 		return fmt.Errorf("keeping %s: %w", filepath.Base(path), err)
 	}
@@ -43,13 +48,24 @@ func Write(path, format string, body func(io.Writer) error) (err error) {
 	return os.Rename(f.Name(), path)
 }
 
+// create makes a file, in place of what is left of an earlier one.
+func create(path string) (*os.File, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
 // fill writes a header line, the packed body, and a sum over both.
 func fill(f io.Writer, format string, body func(io.Writer) error) error {
 	out := summed{bufio.NewWriter(f), sha256.New()}
 	if _, err := fmt.Fprintln(out, format); err != nil {
 		return err
 	}
-	packed := gzip.NewWriter(out)
+	packed, err := gzip.NewWriterLevel(out, gzip.BestSpeed) // which is written often and read once at most
+	if err != nil {
+		return err
+	}
 	if err := body(packed); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 )
 
@@ -58,6 +59,29 @@ func TestAFailedWriteLeavesTheOld(t *testing.T) {
 	}
 	if err := Write(filepath.Join(dir, "none", "state"), "x 1", text("")); err == nil {
 		t.Error("written into a directory that is not there")
+	}
+}
+
+// TestAKilledWriterLeavesNothingForLong: what it had begun to write is gone with the next write, however often that happens.
+func TestAKilledWriterLeavesNothingForLong(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state")
+	for range 3 {
+		gone := make(chan struct{})
+		go func() { // a goroutine that ends in the midst of it is as near as a test comes to a process that does
+			defer close(gone)
+			_ = Write(path, "x 1", func(io.Writer) error { runtime.Goexit(); return nil })
+		}()
+		<-gone
+	}
+	if err := Write(path, "x 1", text("good")); err != nil {
+		t.Fatal(err)
+	}
+	if files, _ := os.ReadDir(dir); len(files) != 1 {
+		t.Errorf("left behind: %v", files)
+	}
+	if got, err := read(path, "x 1"); err != nil || got != "good" {
+		t.Errorf("got %q, %v", got, err)
 	}
 }
 

@@ -10,6 +10,10 @@ import (
 	"path/filepath"
 	"time"
 
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/config/keep"
 )
 
@@ -23,6 +27,7 @@ const (
 	passwordTable = "passwords" // the one that a speaker does without when it may not read it
 
 	stateEvery = 10 * time.Second // least time between two writes
+	stateShare = 50               // and a write that takes long is followed by so many times as long without one: 2 % of a core at most
 	stateWait  = time.Second      // that the API server is given before the file is used
 )
 
@@ -30,7 +35,7 @@ const (
 type stored interface {
 	hasSynced() bool
 	listed() bool // by the API server, not from the file
-	each(func(any) error) error
+	each(keep func(metav1.Object) bool, f func(any) error) error
 	restore([]json.RawMessage) error
 }
 
@@ -39,10 +44,16 @@ type stateHeader struct {
 	Written time.Time `json:"written"`
 }
 
-// stateLine is one object, or, without one, says that the resource was listed.
+// stateLine is one object as it is read back, or, without one, says that the resource was listed.
 type stateLine struct {
 	Resource string          `json:"r"`
 	Object   json.RawMessage `json:"o,omitempty"`
+}
+
+// writtenLine is a stateLine as it is written.
+type writtenLine struct {
+	Resource string `json:"r"`
+	Object   any    `json:"o,omitempty"`
 }
 
 // stateTables are the tables that go into a speaker's Snapshot, Seeds and GossipKey, by what the file calls them.
@@ -106,12 +117,27 @@ func (s *Source) keepState(ctx context.Context) {
 		if !s.complete() { // the rest of a list is on its way and will say so
 			continue
 		}
+		began := time.Now()
 		save()
 		select {
 		case <-ctx.Done():
-		case <-time.After(stateEvery):
+		case <-time.After(statePause(time.Since(began))):
 		}
 	}
+}
+
+// statePause is how long to rest after a write that took so long.
+func statePause(took time.Duration) time.Duration { return max(stateEvery, stateShare*took) }
+
+// stateKeeps reports whether an object is needed from the disk: of all EndpointSlices of the cluster, those of the Services that are announced,
+// and of the speakers.
+func (s *Source) stateKeeps(o metav1.Object) bool {
+	slice, ok := o.(*discoveryv1.EndpointSlice)
+	if !ok || s.isGossip(slice) {
+		return true
+	}
+	_, ok = s.services.get(config.Key{Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]})
+	return ok
 }
 
 // awaitList waits until everything is listed, but not long.
@@ -143,16 +169,10 @@ func (s *Source) saveState(path string) error {
 			if !t.listed() {
 				continue
 			}
-			if err := enc.Encode(stateLine{Resource: resource}); err != nil {
+			if err := enc.Encode(writtenLine{Resource: resource}); err != nil {
 				return err
 			}
-			err := t.each(func(o any) error {
-				raw, err := json.Marshal(o)
-				if err != nil {
-					return err
-				}
-				return enc.Encode(stateLine{Resource: resource, Object: raw})
-			})
+			err := t.each(s.stateKeeps, func(o any) error { return enc.Encode(writtenLine{Resource: resource, Object: o}) })
 			if err != nil {
 				return fmt.Errorf("%s: %w", resource, err)
 			}
@@ -223,9 +243,12 @@ func (t *table[T]) listed() bool {
 	return t.synced
 }
 
-// each calls f for every object, in no order, until it fails.
-func (t *table[T]) each(f func(any) error) error {
+// each calls f for every object that is to be kept, in no order, until it fails.
+func (t *table[T]) each(keep func(metav1.Object) bool, f func(any) error) error {
 	for _, o := range t.list() {
+		if !keep(o) {
+			continue
+		}
 		if err := f(o); err != nil {
 			return err
 		}

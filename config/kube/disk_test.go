@@ -3,10 +3,12 @@ package kube
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
@@ -253,6 +256,59 @@ func TestUnwanted(t *testing.T) {
 		ds.Spec.Template.Spec = c.pod
 		if got := unwanted(ds, &c.node); (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// TestStateKeepsWhatIsNeeded: of the cluster's EndpointSlices, only those of the Services that are announced, and of the speakers.
+func TestStateKeepsWhatIsNeeded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), stateFile)
+	c, err := newClient(&rest.Config{Host: "https://127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := NewSource(c, SourceOptions{Role: Speaker, Namespace: "herald", GossipService: "speakers", Log: slog.New(slog.DiscardHandler)})
+	slice := func(namespace, service string) any {
+		labels := map[string]string{discoveryv1.LabelServiceName: service}
+		return &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: service + "-x", Labels: labels}}
+	}
+	for _, err := range []error{
+		src.services.Replace([]any{&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "web"}}}, ""),
+		src.slices.Replace([]any{slice("a", "web"), slice("a", "db"), slice("b", "web"), slice("herald", "speakers"), slice("a", "speakers")}, ""),
+		src.saveState(path),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, objects, err := readState(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, raw := range objects["endpointslices"] {
+		var o discoveryv1.EndpointSlice
+		if err := json.Unmarshal(raw, &o); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, o.Namespace+"/"+o.Name)
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{"a/web-x", "herald/speakers-x"}, got); diff != "" {
+		t.Errorf("EndpointSlices on disk (-want +got):\n%s", diff)
+	}
+	if len(objects["services"]) != 1 {
+		t.Errorf("%d Services on disk, want 1", len(objects["services"]))
+	}
+}
+
+// TestStatePause: what is written may be large and change all the time.
+func TestStatePause(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{
+		0: 10 * time.Second, 100 * time.Millisecond: 10 * time.Second, 2 * time.Second: 100 * time.Second,
+	} {
+		if got := statePause(took); got != want {
+			t.Errorf("after a write of %v: %v, want %v", took, got, want)
 		}
 	}
 }
