@@ -4,7 +4,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/heraldlb/herald/speaker/decide"
@@ -147,25 +146,4 @@ func (s *Speaker) defend(now time.Time) time.Duration {
 		}
 	}
 	return again
-}
-
-// tally counts the addresses that this node came to answer for, by reason.
-type tally struct {
-	mu *sync.Mutex
-	n  map[decide.Reason]uint64
-}
-
-func newTally() tally { return tally{&sync.Mutex{}, map[decide.Reason]uint64{}} }
-
-func (t tally) add(r decide.Reason) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.n[r]++
-}
-
-// OwnershipChanges returns how often this node came to answer for an address, by the reason why. It may be called at any time.
-func (s *Speaker) OwnershipChanges() map[decide.Reason]uint64 {
-	s.counts.mu.Lock()
-	defer s.counts.mu.Unlock()
-	return maps.Clone(s.counts.n)
 }

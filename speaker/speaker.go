@@ -80,7 +80,7 @@ type Keeper interface {
 	Keep(map[netip.Addr]decide.Claim)    // never blocks; the map is not changed afterwards
 }
 
-// Options of a Speaker. All fields are required but the two switches and Keeper.
+// Options of a Speaker. All fields are required but the two switches and those that may be nil.
 type Options struct {
 	Node            string
 	Started         time.Time
@@ -95,6 +95,7 @@ type Options struct {
 	Reporter        Reporter
 	Inspect         Inspector // nil: the node is not looked at
 	Keeper          Keeper    // nil: nothing is kept
+	Metrics         *Metrics  // nil: nothing is measured
 	Log             *slog.Logger
 }
 
@@ -119,9 +120,13 @@ type Speaker struct {
 
 // New returns a Speaker that does nothing until Run.
 func New(opt Options) *Speaker {
-	return &Speaker{
+	s := &Speaker{
 		opt: opt, wire: newWire(), able: able{}, decider: decide.NewDecider(), linger: linger{}, counts: newTally(), ready: &atomic.Bool{},
 	}
+	if opt.Metrics != nil {
+		s.counts = opt.Metrics.counts
+	}
+	return s
 }
 
 // Ready reports whether the speaker has found its place among the others: what its node had before a restart it answers for again. It may be
@@ -230,7 +235,9 @@ func (s *Speaker) step(now time.Time) time.Duration {
 	}
 	again = sooner(again, s.defend(now))
 	if snap.Synced || s.node(snap) != nil { // a report belongs to a Node, which must be known first
-		s.opt.Reporter.Report(s.report(facts, view))
+		r := s.report(facts, view)
+		s.opt.Metrics.hear(r)
+		s.opt.Reporter.Report(r)
 	}
 	return again
 }
@@ -249,11 +256,26 @@ func (s *Speaker) hold(now time.Time, view *member.View) time.Duration {
 
 // act decides and hands out the result. With restrained, no address is taken that this node does not have.
 func (s *Speaker) act(facts decide.Facts, restrained bool) time.Duration {
-	desired := s.decider.Decide(facts)
+	desired := s.decide(facts)
 	if restrained {
 		s.restrain(&desired)
 	}
-	var again time.Duration
+	again := s.apply(facts, desired)
+	s.opt.Metrics.take(desired)
+	if desired.Again.IsZero() {
+		return again
+	}
+	return sooner(again, max(desired.Again.Sub(facts.Now), minInterval))
+}
+
+func (s *Speaker) decide(facts decide.Facts) decide.Desired {
+	defer s.opt.Metrics.stage(stageDecide)()
+	return s.decider.Decide(facts)
+}
+
+// apply hands the result out. It returns after what time to do so again (0: need not).
+func (s *Speaker) apply(facts decide.Facts, desired decide.Desired) (again time.Duration) {
+	defer s.opt.Metrics.stage(stageApply)()
 	if s.resume.done {
 		again = s.answer(facts, desired)
 	}
@@ -264,10 +286,7 @@ func (s *Speaker) act(facts decide.Facts, restrained bool) time.Duration {
 		Addresses:  s.addresses(facts.Config),
 		Interfaces: s.opt.Links.Interfaces(),
 	})
-	if desired.Again.IsZero() {
-		return again
-	}
-	return sooner(again, max(desired.Again.Sub(facts.Now), minInterval))
+	return again
 }
 
 // sooner returns the smaller of two waits, of which 0 means for ever.
@@ -297,6 +316,7 @@ func (s *Speaker) restrain(d *decide.Desired) {
 
 // snapshot returns what the cluster asks for.
 func (s *Speaker) snapshot() *config.Snapshot {
+	defer s.opt.Metrics.stage(stageRead)()
 	if snap := s.opt.Source.Snapshot(); snap != nil {
 		return snap
 	}

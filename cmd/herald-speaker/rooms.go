@@ -36,6 +36,7 @@ type rooms struct {
 	bgp      *bgp.Announcer
 	recorder *speaker.Recorder
 	claims   *speaker.ClaimFile // nil without a directory
+	metrics  *speaker.Metrics
 	speaker  *speaker.Speaker
 }
 
@@ -70,6 +71,9 @@ func build(s *settings, client *kube.Client, version string, log *slog.Logger) *
 	r.recorder = speaker.NewRecorder(version, started, func(ctx context.Context, status v1beta1.SpeakerStatusStatus) error {
 		return writer.WriteSpeakerStatus(ctx, s.node, status)
 	}, log.With("part", "status"))
+	r.metrics = speaker.NewMetrics(speaker.MetricsOptions{
+		Announcements: s.announcements, L2: r.l2, BGP: r.bgp, BFD: r.bfd, Gossip: r.gossip,
+	})
 	r.speaker = speaker.New(r.options(started))
 	return r
 }
@@ -90,6 +94,7 @@ func (r *rooms) options(started time.Time) speaker.Options {
 		BGP:             r.bgp,
 		Reporter:        r.recorder,
 		Inspect:         r.inspect,
+		Metrics:         r.metrics,
 		Log:             r.log.With("part", "speaker"),
 	}
 	if s.stateDir != "" {

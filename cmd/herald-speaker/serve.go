@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/heraldlb/herald/cmd/daemon"
+	"github.com/heraldlb/herald/config/kube"
 	"github.com/heraldlb/herald/speaker/bgp"
 )
 
@@ -14,9 +15,7 @@ func (r *rooms) serve(ctx context.Context) error {
 	rest, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	registry := daemon.NewRegistry(r.version)
-	if err := registry.Register(collector{r, newMetrics()}); err != nil {
-		return err
-	}
+	registry.MustRegister(r.metrics, kube.NewMetrics(r.client, r.source))
 	tasks := append(r.tasks(), r.servers(daemon.Metrics(registry))...)
 	tasks = append(tasks, daemon.Task{Name: "speaker", Run: func(rest context.Context) error { return r.decide(ctx, rest, stop) }})
 	return daemon.Run(rest, r.log, tasks...)

@@ -31,6 +31,7 @@ type settings struct {
 	ignoreExcludeLB bool
 	drainOnCordon   bool
 	conflictProbe   bool
+	announcements   bool
 	bgpDrainWait    time.Duration
 	daemonSet       string
 	stateDir        string
@@ -53,6 +54,7 @@ func parse(args []string, lookup func(string) (string, bool), version string) (*
 	flags.BoolVar(&s.ignoreExcludeLB, "ignore-exclude-lb", false, "announce also from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers")
 	flags.BoolVar(&s.drainOnCordon, "drain-on-cordon", false, "take announcements away from nodes that are cordoned, too")
 	flags.BoolVar(&s.conflictProbe, "l2-conflict-probe", true, "look for somebody else who uses an address before it is first answered for by ARP or NDP (RFC 5227)")
+	flags.BoolVar(&s.announcements, "metrics-announcements", true, "serve herald_announcement, a series for each address of a Service that this node announces")
 	flags.DurationVar(&s.bgpDrainWait, "bgp-drain-wait", 3*time.Second, "how `long` routers are given to move traffic elsewhere (RFC 8326) before routes of a node that drains, or whose speaker stops for good, are withdrawn")
 	flags.StringVar(&s.daemonSet, "daemon-set", "", "`name` of the DaemonSet this speaker is of, to tell an update or a restart, which moves nothing, from an end; empty: every end is one")
 	flags.StringVar(&s.stateDir, "state-dir", "", "`directory` to keep in what a restart needs while the API server is away; it will hold Secrets, so it should be memory; empty: nowhere")

@@ -22,6 +22,7 @@ const protobuf = "application/vnd.kubernetes.protobuf"
 type Client struct {
 	core     kubernetes.Interface
 	metadata metadata.Interface // of objects of which only the metadata is read
+	writes   *writes
 
 	// Of a Client made by Open; else empty.
 	clock     *clock
@@ -56,6 +57,8 @@ func newClient(cfg *rest.Config) (*Client, error) {
 	// Services. The API server's priority and fairness governs, and the number of requests under way is bounded by our few workers.
 	cfg.QPS = -1
 	cfg.UserAgent = rest.DefaultKubernetesUserAgent()
+	written := newWrites()
+	cfg.Wrap(written.wrap)
 
 	core := rest.CopyConfig(cfg)
 	core.ContentType = protobuf // a third of the bytes and of the decoding time of JSON
@@ -86,6 +89,7 @@ func newClient(cfg *rest.Config) (*Client, error) {
 	return &Client{
 		core:     set,
 		metadata: meta,
+		writes:   written,
 		pools: gentype.NewClientWithList("ipaddresspools", rc, pc, "",
 			func() *v1beta1.IPAddressPool { return &v1beta1.IPAddressPool{} },
 			func() *v1beta1.IPAddressPoolList { return &v1beta1.IPAddressPoolList{} }),

@@ -425,7 +425,16 @@ func (b *book) view() *View {
 		if p.present() {
 			v.Members = append(v.Members, p.word())
 		}
+		if p.absent && !p.live {
+			v.Awaited++
+		}
 	}
+	for name, p := range b.peers {
+		if !p.live && !p.absent {
+			v.Missing = append(v.Missing, name)
+		}
+	}
+	slices.Sort(v.Missing)
 	slices.SortFunc(v.Members, func(a, b decide.Member) int { return strings.Compare(a.Node, b.Node) })
 	return v
 }

@@ -28,6 +28,8 @@ type View struct {
 	Claims  decide.Memory   // highest counter ever heard for each address, also of the dead
 	Known   int             // speakers that should be there, live or not, this one included
 	Alive   int             // speakers that the failure detector sees, this one included
+	Awaited int             // speakers that are gone and waited for, as they restart
+	Missing []string        // nodes whose speakers were seen alive once and neither are nor are waited for, sorted
 	Trouble string          // why gossip does not run, for the operator; empty when it does
 
 	Heard  time.Time                   // when the whole state of another speaker was heard last; zero: never
