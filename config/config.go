@@ -104,6 +104,7 @@ type Service struct {
 	SharingKey    string
 	Backend       string // canonical selector with its namespace; "" without a selector (such Services have no comparable backends)
 	Request       Request
+	Move          Move         // what is asked of the node that answers for its addresses by ARP and NDP; zero: nothing
 	Admitted      []string     // pools with a serviceAllocation that admits the Service, in the order to try them; shared, never write to it; for the controller only
 	Waiting       bool         // its namespace is not known yet, so Admitted may lack pools: it keeps what it has and gets nothing new
 	Ingress       []netip.Addr // status.loadBalancer.ingress[].ip in order: the ledger of what it holds
@@ -111,6 +112,13 @@ type Service struct {
 	Allocated     Condition    // heraldlb.io/Allocated as it stands in the status; zero when absent
 	Announced     Condition    // heraldlb.io/Announced, likewise
 	Endpoints     Endpoints
+}
+
+// Move asks the node From to hand those of a Service's addresses that it answers for by ARP and NDP to the node To. It is asked of that one
+// node only and for a while, so that it is carried out once: wherever an address goes afterwards, nobody is asked any more.
+type Move struct {
+	From, To string
+	Until    time.Time // from then on nothing is asked
 }
 
 // Released is a Service that Herald served and that is not ours any more: its type or its class changed. What Herald wrote into its status
@@ -283,6 +291,9 @@ type Node struct {
 type Speaker struct {
 	Node       string
 	Version    string
+	Stopped    bool     // by its own word, it does not run any more
+	Alive      int      // speakers that it sees alive, itself included; 0 = it does not hear others
+	Missing    []string // nodes whose speakers it saw alive once and misses
 	Interfaces []Interface
 	L2         []L2Holding
 	Conflicts  []L2Conflict

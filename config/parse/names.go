@@ -71,6 +71,10 @@ const (
 	sharingAnnotation   = "/allow-shared-ip"
 )
 
+// MoveAnnotation on a Service asks the node that answers for its addresses by ARP and NDP to hand them to another: the names of the two nodes
+// and the time until which it is asked (RFC 3339), separated by slashes, as FormatMove writes them.
+const MoveAnnotation = "heraldlb.io/move"
+
 func annotationDomains() [3]string {
 	return [3]string{"heraldlb.io", "metallb.io", "metallb.universe.tf"}
 }

@@ -313,6 +313,7 @@ func parseService(o *corev1.Service) *config.Service {
 		s.TrafficPolicy = config.Local
 	}
 	s.Request = parseRequest(o, s.Families)
+	s.Move = ParseMove(o.Annotations[MoveAnnotation])
 	s.Ingress, s.ForeignStatus = parseIngress(o)
 	return s
 }

@@ -127,10 +127,10 @@ func (d *Decider) elect() {
 }
 
 // emitRestless queues what may change without an election: addresses of this node that were never claimed (others may have been heard of
-// since) and those that may go back to their first choice.
+// since) and those that may be handed on as time goes.
 func (d *Decider) emitRestless() {
 	for _, v := range d.own {
-		if !v.resolved || v.likes != nil && v.likes.goesBack {
+		if !v.resolved || v.asked || v.likes != nil && v.likes.goesBack {
 			d.emit(v)
 		}
 	}

@@ -92,5 +92,6 @@ const (
 	Won      Reason = "Won"      // other live nodes claim it too, and this node's claim is the best: announce again
 	HandedOn Reason = "HandedOn" // it is another node's to take, and this one answers until that one does: not to be defended
 	Returned Reason = "Returned" // its owner gave it to this node: it drains, or this is the first choice and failbackDelay is over
+	Moved    Reason = "Moved"    // its owner gave it to this node because a Service asks for that
 	StandIn  Reason = "StandIn"  // its owner restarts: this node answers with the owner's MAC
 )

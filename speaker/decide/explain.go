@@ -26,6 +26,8 @@ type Explanation struct {
 	Owner          string // L2: the best of those that claim it, else who would be elected; "" when nobody
 	Claimed        bool   // L2: the owner claims it, so that it stays there whoever else may come
 	To             string // L2: the node that the owner hands it on to; "" when it does not
+	Asked          string // L2: the node that the owner is asked to hand it to (config.Move), whether that may be given it or not; "" when none
+	First          string // L2 with failbackDelay: the first choice, to which it goes back; "" when it stays where it is
 	StandIn        string // L2: the node that answers in place of an owner that restarts; "" when none does
 }
 
@@ -125,6 +127,16 @@ func (x *Explainer) owner(e *Explanation, v *vip) {
 	e.Owner, e.Claimed = x.d.members[v.owner].Node, v.resolved
 	if v.heir != nobody && v.heir != v.owner {
 		e.To = x.d.members[v.heir].Node
+	}
+	for _, u := range v.uses {
+		if move := u.svc.Move; e.Asked == "" && u.stands() && move.From == e.Owner && x.d.facts.Now.Before(move.Until) {
+			e.Asked = move.To
+		}
+	}
+	if v.likes != nil && v.likes.goesBack {
+		if first, _ := x.d.bestTwo(v); first != nobody {
+			e.First = x.d.members[first].Node
+		}
 	}
 	if v.resolved && x.d.members[v.owner].State == Restarting {
 		if deputy := x.d.deputy(v); deputy != nobody {
@@ -268,4 +280,11 @@ func (b *board) bgpNames(t *telling) string {
 		names = append(names, b.bgp[id].Name)
 	}
 	return "BGPAdvertisement " + strings.Join(names, ", ")
+}
+
+// Gets reports whether a node may be given the L2 address, as far as all the Services that share it are concerned.
+func (x *Explainer) Gets(e Explanation, node string) bool {
+	v := x.d.places[e.Addr]
+	m, live := x.d.index[node]
+	return v != nil && e.Protocol == L2 && live && contains(v.gets, m)
 }

@@ -197,6 +197,9 @@ func service(t *testing.T, name string, lists map[string][]string, flags []strin
 	if slices.Contains(flags, "local") {
 		s.TrafficPolicy = config.Local
 	}
+	if move := lists["move"]; len(move) == 3 { // from, to, for how long still
+		s.Move = config.Move{From: move[0], To: move[1], Until: epoch.Add(duration(t, move[2]))}
+	}
 	s.Endpoints.Ready, s.Endpoints.Serving = counts(lists["ready"]), counts(lists["serving"])
 	return s
 }

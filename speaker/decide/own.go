@@ -96,6 +96,9 @@ func (d *Decider) stake(v *vip) (Claim, Reason) {
 		switch {
 		case v.heir == d.self: // who gives it away was entitled to it, and so is who gets it
 			claim.Majority = majority || v.claimants[v.best].claim.Majority
+			if d.asked(v, d.members[v.owner].Node) == d.self {
+				return claim, Moved
+			}
 			return claim, Returned
 		case highest > 0:
 			return claim, TookOver
@@ -116,14 +119,34 @@ func (d *Decider) stake(v *vip) (Claim, Reason) {
 	return claim, Kept
 }
 
-// giveBack offers an address that this node has claimed to its first choice, once that one has been able for long enough. An offer that was
-// made stands as long as it can be taken up, as it may just have been.
+// asked returns the member to which a node is asked to hand an address, if that member may be given it; nobody when there is none. Where
+// several Services share the address the first that asks counts.
+func (d *Decider) asked(v *vip, from string) int32 {
+	if !v.asked {
+		return nobody
+	}
+	for _, u := range v.uses {
+		if move := u.svc.Move; u.stands() && move.From == from && d.facts.Now.Before(move.Until) {
+			if m, ok := d.index[move.To]; ok && contains(v.gets, m) {
+				return m
+			}
+		}
+	}
+	return nobody
+}
+
+// giveBack offers an address that this node has claimed to the node that a Service asks to have it; else to its first choice, once that one
+// has been able for long enough. An offer that was made stands as long as it can be taken up, as it may just have been.
 func (d *Decider) giveBack(v *vip, e *entry) {
 	if !v.resolved || v.owner != d.self {
 		return
 	}
 	if v.heir != nobody {
 		e.claim.To, e.l2.Taken = d.members[v.heir].Node, HandedOn
+		return
+	}
+	if m := d.asked(v, d.facts.Node); m != nobody {
+		e.claim.To, e.l2.Taken = d.members[m].Node, HandedOn
 		return
 	}
 	if v.likes == nil || !v.likes.goesBack {

@@ -149,6 +149,11 @@ func (r scenario) service(i, nodes int) *config.Service {
 	if r.chance(40) {
 		s.TrafficPolicy = config.Local
 	}
+	if r.chance(15) {
+		s.Move = config.Move{
+			From: fmt.Sprintf("node-%d", r.IntN(8)), To: fmt.Sprintf("node-%d", r.IntN(8)), Until: epoch.Add(time.Duration(r.IntN(120)-20) * time.Second),
+		}
+	}
 	s.Endpoints.Ready, s.Endpoints.Serving = map[string]int{}, map[string]int{}
 	for i := range nodes {
 		if r.chance(30) {

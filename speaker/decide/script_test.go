@@ -139,7 +139,7 @@ func printExplanation(b *strings.Builder, x *Explainer, e Explanation) {
 	if e.Owner != "" {
 		fmt.Fprintf(b, ", owner %s", e.Owner)
 	}
-	for _, who := range []struct{ what, node string }{{"handed on to", e.To}, {"in whose place answers", e.StandIn}, {"then", x.Successor(e)}} {
+	for _, who := range []struct{ what, node string }{{"handed on to", e.To}, {"asked for", e.Asked}, {"goes back to", e.First}, {"in whose place answers", e.StandIn}, {"then", x.Successor(e)}} {
 		if who.node != "" {
 			fmt.Fprintf(b, ", %s %s", who.what, who.node)
 		}
@@ -149,6 +149,9 @@ func printExplanation(b *strings.Builder, x *Explainer, e Explanation) {
 	}
 	b.WriteString("\n")
 	for _, a := range e.Able {
+		if e.Protocol == L2 && !x.Gets(e, a.Node) {
+			fmt.Fprintf(b, "  %s may, but not for all who share the address\n", a.Node)
+		}
 		if e.Protocol == BGP {
 			fmt.Fprintf(b, "  %s may, to %s\n", a.Node, strings.Join(a.Peers, ","))
 		}

@@ -45,6 +45,7 @@ type vip struct {
 	likes         *likes  // nil: nothing is wished
 	first, second int32   // the two best of gets, once ranked
 	ranked        bool
+	asked         bool // some Service asks for it to move
 
 	owner    int32  // position in members, or nobody
 	heir     int32  // the member to whom the best claim hands it on, or nobody
@@ -112,7 +113,7 @@ func (v *vip) detach(u *use) {
 // electorate works out who may keep and who may be given the address, and what is wished. Services that share it must be announced by one
 // node: one that is eligible for all of them, or, where there is none, for any.
 func (v *vip) electorate() {
-	v.may, v.gets, v.likes, v.ranked = nil, nil, nil, false
+	v.may, v.gets, v.likes, v.ranked, v.asked = nil, nil, nil, false, false
 	var standing int
 	var anyMay, anyGets []int32
 	for _, u := range v.uses {
@@ -120,6 +121,7 @@ func (v *vip) electorate() {
 			continue
 		}
 		v.likes = v.likes.join(u.reach.cover.likes)
+		v.asked = v.asked || u.svc.Move != config.Move{}
 		m, g := u.electorate()
 		if standing++; standing == 1 {
 			v.may, v.gets, anyMay, anyGets = m, g, m, g

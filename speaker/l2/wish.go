@@ -68,7 +68,11 @@ func rules() reconcile.Rules[key, want] {
 
 // sure reports whether the address is this node's to take whoever else uses it: it is another speaker that does, and has to give it up.
 func sure(d *decide.L2Address) bool {
-	return d.Taken == decide.TookOver || d.Taken == decide.Won || d.Taken == decide.Returned
+	switch d.Taken {
+	case decide.TookOver, decide.Won, decide.Returned, decide.Moved:
+		return true
+	}
+	return false
 }
 
 // wants sorts a wish by responder. Probe says whether an address is to be probed before it is answered for. Old is what a former wish
