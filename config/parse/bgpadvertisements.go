@@ -87,7 +87,14 @@ func (w *world) parseBGP(objs []*v1beta1.BGPAdvertisement) []*config.BGPAdvertis
 		}
 		adv, problems := w.advertisement(d.name, spec)
 		adv.Attributes.Communities = communities
-		w.report(ref, append(problems, w.idle(adv)...), false)
+		problems = append(problems, w.idle(adv)...)
+		for _, older := range out {
+			if p := w.sharing(older, adv); p != nil {
+				problems = append(problems, *p)
+				break
+			}
+		}
+		w.report(ref, problems, false)
 		out = append(out, reuse(d, adv, equalBGP))
 	}
 	slices.SortFunc(out, func(a, b *config.BGPAdvertisement) int { return strings.Compare(a.Name, b.Name) })
