@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/vishvananda/netlink"
-
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/speaker/bgp"
 	"github.com/heraldlb/herald/test/lab/netlab"
@@ -77,23 +75,11 @@ func (c *cell) weighs(prefix string, want map[string]float64) {
 // shares reads the next hops of a prefix in the router's kernel, with the share of flows that each gets.
 func (c *cell) shares(prefix string) map[string]float64 {
 	c.Helper()
-	list, err := c.router.Netlink().RouteList(nil, netlink.FAMILY_V4)
+	of, err := router.Shares(c.router, netip.MustParsePrefix(prefix))
 	c.must(err)
 	shares := map[string]float64{}
-	for _, r := range list {
-		if r.Dst == nil || r.Dst.String() != prefix {
-			continue
-		}
-		if r.Gw != nil {
-			shares[r.Gw.String()] = 1
-		}
-		total := 0
-		for _, h := range r.MultiPath {
-			total += h.Hops + 1
-		}
-		for _, h := range r.MultiPath {
-			shares[h.Gw.String()] += float64(h.Hops+1) / float64(total)
-		}
+	for hop, share := range of {
+		shares[hop.String()] = share
 	}
 	return shares
 }

@@ -102,6 +102,19 @@ func (s *Scene) NextHops(ip netip.Addr) ([]string, error) {
 	return names, nil
 }
 
+// Shares returns how the router spreads the flows to an address: the share of each node, 1 together; none without a route of its own.
+func (s *Scene) Shares(ip netip.Addr) (map[string]float64, error) {
+	hops, err := router.Shares(s.RouterHost, netip.PrefixFrom(ip, ip.BitLen()))
+	if err != nil {
+		return nil, err
+	}
+	shares := make(map[string]float64, len(hops))
+	for hop, share := range hops {
+		shares[s.nodeAt(hop)] += share
+	}
+	return shares, nil
+}
+
 func (s *Scene) nodeAt(ip netip.Addr) string {
 	for _, n := range s.Nodes {
 		if slices.Contains(n.Addresses, ip) {

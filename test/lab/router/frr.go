@@ -182,8 +182,14 @@ func (f *frr) startDaemon(name, conf string) error {
 	if err != nil {
 		return fmt.Errorf("router: log of %s: %w", name, err)
 	}
-	cmd := exec.Command(path, "-f", conf, "-i", filepath.Join(f.runDir, name+".pid"), "-z", filepath.Join(f.runDir, "zserv.api"),
-		"--vty_socket", f.runDir, "-P", "0", "--log", "stdout")
+	args := []string{
+		"-f", conf, "-i", filepath.Join(f.runDir, name+".pid"), "-z", filepath.Join(f.runDir, "zserv.api"),
+		"--vty_socket", f.runDir, "-P", "0", "--log", "stdout",
+	}
+	if name == "zebra" {
+		args = append(args, "--v6-rr-semantics") // replace IPv6 routes in one step: without, there is none for a moment
+	}
+	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := f.config.Host.Start(cmd); err != nil {
 		log.Close()
