@@ -133,7 +133,7 @@ type world struct {
 	pooled   []poolInForce
 	spans    []span // their ranges, sorted; disjoint, as pools in force do not overlap
 	scopes   []poolScope
-	shares   []shared // addresses that several Services have; nil until they are asked for
+	shares   []shared       // addresses that several Services have; nil until they are asked for
 	peers    []*config.Peer // in force
 	seen     map[config.Ref]bool
 	objects  []config.Object
