@@ -216,7 +216,7 @@ func (l *Lab) Source() string { return l.programs.Source }
 // KubeconfigPath returns an administrator's kubeconfig for use outside the laboratory, on the user's own machine.
 func (l *Lab) KubeconfigPath() string { return filepath.Join(l.Dir(), "kubeconfig") }
 
-// BinDir returns a directory with kubectl and helm, of the laboratory's versions.
+// BinDir returns a directory with kubectl and helm of the laboratory's versions, and kubectl-herald where Herald was built.
 func (l *Lab) BinDir() string { return filepath.Join(l.Dir(), "bin") }
 
 // Node returns a node by name, nil if there is none.
@@ -230,7 +230,7 @@ func (l *Lab) Node(name string) *Node {
 }
 
 // provideImages puts the programs of the images into the laboratory's own directory, where a later build does not
-// change them, and links kubectl and helm into BinDir.
+// change them, and links what a user types into BinDir.
 func (l *Lab) provideImages() error {
 	for name, dir := range map[string]string{"herald": l.programs.Herald, "web": l.programs.Web} {
 		if dir == "" {
@@ -243,10 +243,15 @@ func (l *Lab) provideImages() error {
 	if err := os.MkdirAll(l.BinDir(), 0o755); err != nil {
 		return err
 	}
-	return errors.Join(
-		os.Symlink(l.programs.ControlPlane.Binary, filepath.Join(l.BinDir(), "kubectl")),
-		os.Symlink(l.programs.ControlPlane.Helm, filepath.Join(l.BinDir(), "helm")),
-	)
+	programs := map[string]string{"kubectl": l.programs.ControlPlane.Binary, "helm": l.programs.ControlPlane.Helm}
+	if l.programs.Herald != "" {
+		programs["kubectl-herald"] = filepath.Join(l.imageDir("herald"), "kubectl-herald")
+	}
+	var errs []error
+	for name, target := range programs {
+		errs = append(errs, os.Symlink(target, filepath.Join(l.BinDir(), name)))
+	}
+	return errors.Join(errs...)
 }
 
 func (l *Lab) imageDir(name string) string { return filepath.Join(l.Dir(), "images", name) }

@@ -135,12 +135,12 @@ func serve(ctx context.Context, out io.Writer, l *lab.Lab) error {
 The laboratory is up. In another shell:
 
   export KUBECONFIG=%[1]s
-  export PATH=%[2]s:$PATH                  # kubectl and helm of the right versions
+  export PATH=%[2]s:$PATH                  # kubectl, kubectl herald and helm of the right versions
   helm install herald %[3]s --namespace herald-system --create-namespace
   kubectl get nodes -o wide
 
-  %[4]s enter node-1                       # a shell in a host: %[5]s,
-                                           # control, router, client, client-far or switch
+  # a shell in a host: %[5]s, control, router, client, client-far or switch
+  %[4]s enter node-1
   %[4]s enter client curl http://192.168.100.200/
 
 LAN 192.168.100.0/24 fd00:100::/64 (nodes from .11, client .50, router .1), behind the router 172.30.0.0/24 fd00:30::/64
@@ -155,7 +155,7 @@ Ctrl-C or "%[4]s down" ends it.
 // program returns how the user called this program, as far as it can be called again that way.
 func program() string {
 	if strings.Contains(os.Args[0], "/go-build") { // go run: gone when it ends
-		return "herald-lab"
+		return "go run ./test/lab/cmd/herald-lab"
 	}
 	return os.Args[0]
 }
