@@ -1,15 +1,14 @@
 package assign
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
+
+	"github.com/heraldlb/herald/test/bench/figures"
 )
 
 // process is a running herald-controller.
@@ -58,33 +57,18 @@ func (p *process) stop() {
 	}
 }
 
-// memory returns a size of the process in MiB: VmRSS is what it has now, VmHWM the most it had.
+// memory returns a size of the process in MiB.
 func (p *process) memory(field string) float64 {
 	p.s.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	size, err := figures.Memory(p.cmd.Process.Pid, field)
 	p.s.must(err)
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, field+":"); ok {
-			kib, err := strconv.Atoi(strings.Fields(rest)[0])
-			p.s.must(err)
-			return float64(kib) / 1024
-		}
-	}
-	p.s.t.Fatalf("no %s in\n%s", field, text)
-	return 0
+	return size
 }
 
 // cpu returns the processor time that the process has used.
 func (p *process) cpu() time.Duration {
 	p.s.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	used, err := figures.CPU(p.cmd.Process.Pid)
 	p.s.must(err)
-	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
-	ticks := 0
-	for _, f := range fields[11:13] { // utime and stime, in hundredths of a second
-		n, err := strconv.Atoi(string(f))
-		p.s.must(err)
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	return used
 }

@@ -11,8 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +18,7 @@ import (
 	engine "github.com/heraldlb/herald/speaker/bgp"
 	"github.com/heraldlb/herald/speaker/bgp/gobgp"
 	"github.com/heraldlb/herald/speaker/decide"
+	"github.com/heraldlb/herald/test/bench/figures"
 	"github.com/heraldlb/herald/test/lab/netlab"
 )
 
@@ -137,35 +136,20 @@ func (p *process) end() {
 	}
 }
 
-// memory returns a size of the process in MiB: VmRSS is what it has now, VmHWM the most it had.
+// memory returns a size of the process in MiB.
 func (p *process) memory(field string) float64 {
 	p.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	size, err := figures.Memory(p.cmd.Process.Pid, field)
 	must(p.t, err)
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, field+":"); ok {
-			kib, err := strconv.Atoi(strings.Fields(rest)[0])
-			must(p.t, err)
-			return float64(kib) / 1024
-		}
-	}
-	p.t.Fatalf("no %s in\n%s", field, text)
-	return 0
+	return size
 }
 
-// cpu returns the processor time that the process has used, in ticks of 10 ms.
+// cpu returns the processor time that the process has used.
 func (p *process) cpu() time.Duration {
 	p.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	used, err := figures.CPU(p.cmd.Process.Pid)
 	must(p.t, err)
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	ticks := 0
-	for _, f := range fields[11:13] { // utime, stime
-		n, err := strconv.Atoi(f)
-		must(p.t, err)
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	return used
 }
 
 func must(t *testing.T, err error) {
