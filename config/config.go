@@ -153,6 +153,7 @@ type Pool struct {
 	AutoAssign bool
 	AvoidBuggy bool // never give out an IPv4 address that ends in .0 or .255; who holds one keeps it
 	Paused     bool // nothing new is given out; who holds an address keeps it
+	Gone       bool // it was deleted a moment ago: as if it were paused; for the controller only
 
 	// Only the Services that list a scoped pool as Admitted may have its addresses, also on request.
 	Scoped   bool

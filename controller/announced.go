@@ -26,6 +26,10 @@ type conflict struct {
 	node string
 }
 
+func (c conflict) String() string {
+	return c.Address.String() + " is in use by a station with the MAC address " + c.MAC
+}
+
 // holder is the node that answers for an L2 address.
 type holder struct {
 	node       string
@@ -35,14 +39,11 @@ type holder struct {
 
 type sessionKey struct{ node, peer string }
 
-// see arranges what the speakers report, by the facts that hold for all of them: the configuration and the switches. Only nodes that exist
-// and are Ready count: the report of a dead speaker stands until its node goes.
+// see arranges what the speakers report, by the facts that hold for all of them: the configuration and the switches. Only those count that
+// are taken to be alive: the report of a dead speaker stands until its node goes.
 func see(facts decide.Facts) *sightings {
 	in := facts.Config
-	alive := make(map[string]bool, len(in.Nodes))
-	for _, n := range in.Nodes {
-		alive[n.Name] = n.Ready
-	}
+	alive := in.LiveSpeakers()
 	s := &sightings{
 		holders: make(map[netip.Addr]holder), conflicts: make(map[netip.Addr]conflict), sessions: make(map[sessionKey]config.Session),
 	}
@@ -90,6 +91,7 @@ type verdict struct {
 	condition config.Condition
 	pending   bool                  // it may just have begun: nobody answers yet, though somebody should
 	owners    map[netip.Addr]string // L2 addresses and the nodes that answer for them
+	conflicts []string              // foreign users of addresses, in the words that the condition has for them as well
 }
 
 // part is what is known about one address and one protocol.
@@ -110,6 +112,9 @@ func (s *sightings) judge(svc *config.Service) verdict {
 	var routed part // what BGP does for all addresses together
 	for _, e := range s.explain.Service(svc.Key) {
 		p := s.part(e)
+		if c, ok := s.conflicts[e.Addr]; ok && e.Protocol == decide.L2 && p.reason == decide.AddressConflict {
+			v.conflicts = append(v.conflicts, c.String())
+		}
 		if h, ok := s.holders[e.Addr]; ok && e.Protocol == decide.L2 && (p.reason == decide.Announced || p.reason == decide.AddressConflict) {
 			v.owners[e.Addr] = h.node
 		}
@@ -185,7 +190,7 @@ func (s *sightings) l2(e decide.Explanation, p part) part {
 	c, disputed := s.conflicts[e.Addr]
 	if disputed {
 		p.reason = decide.AddressConflict
-		p.text = fmt.Sprintf("%s is in use by a station with the MAC address %s, heard by %s on %s", e.Addr, c.MAC, c.node, c.Interface)
+		p.text = c.String() + ", heard by " + c.node + " on " + c.Interface
 		if ok {
 			p.text += "; " + h.node + " answers for it, too"
 		} else {

@@ -42,6 +42,8 @@ func TestJudge(t *testing.T) {
 		Peers: []*config.Peer{{Name: "tor", Nodes: all, Address: netip.MustParseAddr("192.0.2.200"), Families: []config.Family{config.IPv4, config.IPv6}}, {Name: "tor6", Nodes: all, Address: netip.MustParseAddr("2001:db8::200"), Families: []config.Family{config.IPv6}}},
 		Nodes: []*config.Node{node("n1"), node("n2"), node("n3"), {Name: "dead"}},
 	}
+	const foreign = "192.0.2.1 is in use by a station with the MAC address 02:00:00:00:00:ff"
+	heard := func(s *config.Speaker) *config.Speaker { s.Alive = 2; return s }
 	for _, c := range []struct {
 		name     string
 		holds    []string
@@ -62,6 +64,13 @@ func TestJudge(t *testing.T) {
 			nil,
 			[]*config.Speaker{sp("dead", established, holding("192.0.2.1", start.Add(time.Hour))), sp("n2", established, holding("192.0.2.1", start))},
 			verdict{condition: config.Condition{Status: "True", Reason: "Announced", Message: "ARP by n2 on eth0"}},
+		},
+		{
+			"a node that is not Ready, whose speaker lives",
+			[]string{"192.0.2.1"},
+			nil,
+			[]*config.Speaker{heard(sp("dead", established, holding("192.0.2.1", start))), heard(sp("n2", established))},
+			verdict{condition: config.Condition{Status: "True", Reason: "Announced", Message: "ARP by dead on eth0"}},
 		},
 		{
 			"NDP, and BGP without the family",
@@ -130,7 +139,7 @@ func TestJudge(t *testing.T) {
 			[]string{"192.0.2.1"},
 			nil,
 			[]*config.Speaker{sp("n1", established), disputed(sp("n2", established, holding("192.0.2.1", start)), "192.0.2.1", start)},
-			verdict{condition: config.Condition{
+			verdict{conflicts: []string{foreign}, condition: config.Condition{
 				Status: "False", Reason: "AddressConflict",
 				Message: "L2: 192.0.2.1 is in use by a station with the MAC address 02:00:00:00:00:ff, heard by n2 on eth0; n2 answers for it, too",
 			}},
@@ -140,7 +149,7 @@ func TestJudge(t *testing.T) {
 			[]string{"192.0.2.1"},
 			nil,
 			[]*config.Speaker{disputed(sp("n1", established), "192.0.2.1", start), disputed(sp("n2", established), "192.0.2.1", start.Add(time.Second))},
-			verdict{condition: config.Condition{
+			verdict{conflicts: []string{foreign}, condition: config.Condition{
 				Status: "False", Reason: "AddressConflict",
 				Message: "L2: 192.0.2.1 is in use by a station with the MAC address 02:00:00:00:00:ff, heard by n1 on eth0; no node answers for it until it is free",
 			}},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -116,7 +117,7 @@ func (a *announcer) round(now time.Time) (again time.Duration) {
 		want.ObservedGeneration = svc.Announced.ObservedGeneration
 		if want != svc.Announced {
 			a.remember(svc.UID, moved)
-			tasks = append(tasks, &task{svc.Key, func(ctx context.Context) error { return a.write(ctx, svc, want) }})
+			tasks = append(tasks, &task{svc.Key, func(ctx context.Context) error { return a.write(ctx, svc, want, v.conflicts) }})
 		}
 	}
 	a.forget(owners)
@@ -151,7 +152,8 @@ func (a *announcer) untold(uid string) []string {
 	return moved
 }
 
-func (a *announcer) write(ctx context.Context, svc *config.Service, want config.Condition) error {
+// write writes a condition, and tells of what is new in it: the condition that stands there says what has been told.
+func (a *announcer) write(ctx context.Context, svc *config.Service, want config.Condition, conflicts []string) error {
 	err := a.opt.Writer.WriteService(ctx, kube.ServiceStatus{Key: svc.Key, UID: svc.UID, Version: svc.Version, Announced: &want})
 	if kube.IsNotFound(err) {
 		return nil
@@ -160,8 +162,10 @@ func (a *announcer) write(ctx context.Context, svc *config.Service, want config.
 		return err
 	}
 	a.opt.Log.Debug("announcement", "service", svc.Key.String(), "status", want.Status, "reason", want.Reason, "message", want.Message)
-	if conflict := string(decide.AddressConflict); want.Reason == conflict && svc.Announced.Reason != conflict {
-		a.opt.Events.Emit(kube.Event{Service: svc.Key, UID: svc.UID, Warning: true, Reason: conflict, Action: "Announce", Note: want.Message})
+	if slices.ContainsFunc(conflicts, func(c string) bool { return !strings.Contains(svc.Announced.Message, c) }) {
+		a.opt.Events.Emit(kube.Event{
+			Service: svc.Key, UID: svc.UID, Warning: true, Reason: string(decide.AddressConflict), Action: "Announce", Note: strings.Join(conflicts, "; "),
+		})
 	}
 	if moved := a.untold(svc.UID); len(moved) > 0 {
 		a.opt.Events.Emit(kube.Event{Service: svc.Key, UID: svc.UID, Reason: "AnnouncementMoved", Action: "Announce", Note: strings.Join(moved, "; ")})

@@ -77,7 +77,7 @@ func BenchmarkPlanOneMore(b *testing.B) {
 			more.Services = append(without.Services[:n-1:n-1], &last)
 			t := newTerm(Options{Source: with, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics()}, newBook())
 			step := func(in *config.Snapshot) *ipam.Plan {
-				plan := t.book.plan(in)
+				plan, _ := t.book.plan(in)
 				put, drop := t.differences(plan.Due, time.Unix(10, 0))
 				t.desk.update(put, drop)
 				t.desk.set(keeping, t.keep(in, plan))

@@ -6,7 +6,6 @@ package controller
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,7 +14,6 @@ import (
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/config/kube"
 	"github.com/heraldlb/herald/config/pace"
-	"github.com/heraldlb/herald/controller/ipam"
 )
 
 // Source tells what the cluster asks for. A write made through Writer shows in the next Snapshot.
@@ -101,27 +99,9 @@ func (c *Controller) forward(ctx context.Context) {
 // that go while nobody leads.
 func (c *Controller) follow(context.Context) error {
 	if c.leader.Load() == nil {
-		c.book.plan(c.opt.Source.Snapshot())
+		_, _ = c.book.plan(c.opt.Source.Snapshot())
 	}
 	return nil
-}
-
-// book is the Planner of this replica, whether it leads or not.
-type book struct {
-	mu      sync.Mutex
-	planner *ipam.Planner
-}
-
-func newBook() *book { return &book{planner: ipam.NewPlanner()} }
-
-// plan makes a plan; nil before everything has been listed: absence means nothing yet, and an address that seems free may be held.
-func (b *book) plan(in *config.Snapshot) *ipam.Plan {
-	if in == nil || !in.Synced {
-		return nil
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.planner.Plan(in, time.Now())
 }
 
 // lead does the work of the leader until ctx ends.

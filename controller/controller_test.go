@@ -426,7 +426,7 @@ func TestAnnounced(t *testing.T) {
 		time.Sleep(time.Second)
 		wantAnnounced(t, c, "False", "NoReadyEndpoints", "L2: the Service has no ready endpoint")
 		c.change(func(s *config.Snapshot) { s.Pools = nil })
-		time.Sleep(time.Second)
+		time.Sleep(poolGrace + time.Second)
 		if got := c.service(web.Key); len(got.Ingress) != 0 || got.Announced.Status != "" || got.Allocated.Status != "False" {
 			t.Errorf("without a pool: %+v", got)
 		}
@@ -435,6 +435,53 @@ func TestAnnounced(t *testing.T) {
 		if n := c.forget(); n != 0 {
 			t.Errorf("%d writes although nothing changes", n)
 		}
+	})
+}
+
+// TestConflictBesideBGP lets a stranger use an address that is announced by BGP as well: it stays announced, and of each stranger it is told
+// once, whatever is reported besides, and also after a restart.
+func TestConflictBesideBGP(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.rest.Pools = []*config.Pool{pool("a", "192.0.2.0", "192.0.2.9")}
+		every := config.All[string]()
+		c.rest.L2Advertisements = []*config.L2Advertisement{{Name: "lan", Pools: every, Services: config.All[config.Key](), Nodes: every}}
+		c.rest.BGPAdvertisements = []*config.BGPAdvertisement{{Name: "fabric", Pools: every, Services: config.All[config.Key](), Nodes: every, Peers: every}}
+		c.rest.Peers = []*config.Peer{{Name: "tor", Nodes: every, Families: []config.Family{config.IPv4}}}
+		c.rest.Nodes = []*config.Node{{Name: "n1", Ready: true}, {Name: "n2", Ready: true}}
+		since := time.Now()
+		talks := func(s *config.Speaker, state string) *config.Speaker {
+			s.Sessions = []config.Session{{Peer: "tor", State: state, Families: []config.Family{config.IPv4}}}
+			return s
+		}
+		report := func(list ...*config.Speaker) {
+			c.change(func(s *config.Snapshot) { s.Speakers = list })
+			time.Sleep(5 * time.Second)
+		}
+		answers := func() *config.Speaker { return talks(speaker("n1", holding("192.0.2.0", since)), "Established") }
+		stop := c.start()
+		web := service("web")
+		web.Endpoints.Ready = map[string]int{"n1": 1}
+		c.put(web)
+		report(answers())
+		wantAnnounced(t, c, "True", "Announced", "ARP by n1 on eth0; BGP by 1 node to 1 peer")
+		report(disputed(answers(), "192.0.2.0", since))
+		report(disputed(answers(), "192.0.2.0", since), talks(speaker("n2"), "Established"))
+		stop()
+		stop = c.start()
+		report(answers(), disputed(talks(speaker("n2"), "Active"), "192.0.2.0", since.Add(-time.Second)))
+		if got := c.service(web.Key).Announced; got.Status != "True" || got.Reason != "Announced" {
+			t.Errorf("announced by BGP all the time: %+v", got)
+		}
+		if got := c.eventReasons(web.Key); !slices.Equal(got, []string{ipam.AddressAssigned, "AddressConflict"}) {
+			t.Errorf("events %v", got)
+		}
+		report(answers())
+		report(disputed(answers(), "192.0.2.0", since))
+		if got := c.eventReasons(web.Key); !slices.Equal(got, []string{ipam.AddressAssigned, "AddressConflict", "AddressConflict"}) {
+			t.Errorf("events after it has come back: %v", got)
+		}
+		stop()
 	})
 }
 

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -24,6 +25,7 @@ const (
 	lowWriters    = 4
 	keyEvery      = 15 * time.Second // looks for the gossip key
 	keyRetry      = time.Second
+	poolsRetry    = time.Second // looks whether pools that went stay away
 	objectsEvery  = time.Second // counts and conditions of config objects
 	objectsRetry  = 2 * time.Second
 	releaseReason = "the Service is no longer of type LoadBalancer and of the class that Herald serves"
@@ -49,7 +51,7 @@ type term struct {
 
 func newTerm(opt Options, b *book) *term {
 	t := &term{opt: opt, log: opt.Log, book: b, desk: newDesk(writers, lowWriters, opt.Log), waiting: make(map[string]time.Time)}
-	t.planner = pace.New(planEvery, 0, 0, t.plan)
+	t.planner = pace.New(planEvery, poolsRetry, 0, t.plan)
 	o := &objects{source: opt.Source, writer: opt.Writer, log: opt.Log, metrics: opt.Metrics}
 	t.objects = pace.New(objectsEvery, objectsRetry, 0, o.write)
 	t.key = pace.New(0, keyRetry, keyEvery, t.ensureKey)
@@ -74,7 +76,7 @@ func (t *term) run(ctx context.Context) {
 func (t *term) plan(ctx context.Context) error {
 	began := time.Now()
 	in := t.opt.Source.Snapshot()
-	plan := t.book.plan(in)
+	plan, again := t.book.plan(in)
 	if plan == nil {
 		return nil
 	}
@@ -85,8 +87,14 @@ func (t *term) plan(ctx context.Context) error {
 	t.announce.wake()
 	t.objects.Trigger()
 	t.rest(ctx, time.Since(began))
+	if again {
+		return errUnsettled
+	}
 	return nil
 }
+
+// errUnsettled asks for another plan though nothing changes.
+var errUnsettled = errors.New("pools are missing that may yet come")
 
 func (t *term) rest(ctx context.Context, took time.Duration) {
 	if wait := min(planRest*took, planRestMax); wait > planEvery {

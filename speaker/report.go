@@ -26,6 +26,7 @@ type Report struct {
 	Interfaces []config.Interface
 	Known      int // speakers known to gossip, this one included; 0 while gossip does not run
 	Alive      int
+	Missing    []string // nodes whose speakers gossip misses, sorted
 	L2         []config.L2Holding
 	Conflicts  []config.L2Conflict
 	Sessions   []config.Session
@@ -43,6 +44,7 @@ type Trouble struct {
 const gossipDown = "GossipDown"
 
 func (s *Speaker) report(facts decide.Facts, view *member.View) Report {
+	defer s.opt.Metrics.stage(stageReport)()
 	r := Report{
 		Interfaces: s.opt.Links.Interfaces(),
 		L2:         s.holdings(),
@@ -59,7 +61,7 @@ func (s *Speaker) report(facts decide.Facts, view *member.View) Report {
 		r.Troubles = append(r.Troubles, Trouble{Reason: gossipDown, Message: view.Trouble})
 		fallthrough
 	default:
-		r.Known, r.Alive = view.Known, view.Alive
+		r.Known, r.Alive, r.Missing = view.Known, view.Alive, view.Missing
 	}
 	if !facts.Config.Synced {
 		r.Troubles = append(r.Troubles, Trouble{Reason: "NotSynced", Message: "the API server has not yet told what to announce"})
@@ -239,7 +241,7 @@ func (r Report) status(version string, started time.Time, conditions []metav1.Co
 		Conditions: conditions,
 	}
 	if r.Known > 0 {
-		out.Gossip = &v1beta1.SpeakerGossip{Members: int32(r.Known), Alive: int32(r.Alive)}
+		out.Gossip = &v1beta1.SpeakerGossip{Members: int32(r.Known), Alive: int32(r.Alive), Missing: r.Missing}
 	}
 	for _, i := range r.Interfaces {
 		item := v1beta1.SpeakerInterface{Name: i.Name, MAC: i.MAC, Up: i.Up}

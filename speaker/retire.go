@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/heraldlb/herald/config/v1beta1"
 	"github.com/heraldlb/herald/speaker/decide"
 )
 
@@ -52,7 +53,7 @@ func (s *Speaker) Retire(ctx context.Context) {
 	}
 	s.announced, s.claims = nil, nil
 	s.opt.L2.Set(nil, s.opt.Links.Interfaces())
-	s.opt.Reporter.Report(Report{Troubles: []Trouble{{Reason: "Stopped", Message: "the speaker of this node was stopped"}}})
+	s.opt.Reporter.Report(Report{Troubles: []Trouble{{Reason: v1beta1.SpeakerStopped, Message: "the speaker of this node was stopped"}}})
 }
 
 // handOver drops the addresses that others have taken, and had time to open their sockets for; it returns how long until the next one is.

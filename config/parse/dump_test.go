@@ -143,7 +143,7 @@ func dump(s *config.Snapshot) string {
 		fmt.Fprintln(&b)
 	}
 	for _, v := range s.Speakers {
-		fmt.Fprintf(&b, "speaker %s %q %v conflicts=%v %+v", v.Node, v.Version, v.L2, v.Conflicts, v.Sessions)
+		fmt.Fprintf(&b, "speaker %s %q stopped=%t sees=%d misses=%v %v conflicts=%v %+v", v.Node, v.Version, v.Stopped, v.Alive, v.Missing, v.L2, v.Conflicts, v.Sessions)
 		for _, i := range v.Interfaces {
 			fmt.Fprintf(&b, " %s(%s up=%t %v)", i.Name, i.MAC, i.Up, i.Subnets)
 		}

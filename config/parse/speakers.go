@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/config/v1beta1"
 )
@@ -39,6 +42,12 @@ func parseSpeakers(known map[string]*speakerEntry, objs []*v1beta1.SpeakerStatus
 
 func parseSpeaker(o *v1beta1.SpeakerStatus) *config.Speaker {
 	s := &config.Speaker{Node: o.Name, Version: o.Status.Version}
+	if c := meta.FindStatusCondition(o.Status.Conditions, ReadyType); c != nil && c.Status == metav1.ConditionFalse && c.Reason == v1beta1.SpeakerStopped {
+		s.Stopped = true
+	}
+	if g := o.Status.Gossip; g != nil {
+		s.Alive, s.Missing = int(g.Alive), g.Missing
+	}
 	for _, i := range o.Status.Interfaces {
 		s.Interfaces = append(s.Interfaces, config.Interface{Name: i.Name, MAC: strings.ToLower(i.MAC), Up: i.Up, Subnets: parsePrefixes(i.Subnets)})
 	}

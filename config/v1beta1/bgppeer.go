@@ -7,9 +7,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,categories=herald
 // +kubebuilder:subresource:status
-// +kubebuilder:printcolumn:name="Address",type=string,JSONPath=`.spec.peerAddress`,description="Address of the router."
-// +kubebuilder:printcolumn:name="ASN",type=integer,JSONPath=`.spec.peerASN`,description="AS number of the router."
-// +kubebuilder:printcolumn:name="Interface",type=string,priority=1,JSONPath=`.spec.interface`,description="Interface that an unnumbered router is at the other end of."
+// +kubebuilder:printcolumn:name="Router",type=string,JSONPath=`.spec['peerAddress','interface']`,description="Address of the router, or the interface that it is at the other end of."
+// +kubebuilder:printcolumn:name="ASN",type=string,JSONPath=`.spec['peerASN','dynamicASN']`,description="AS number of the router, or which ones it may have."
 // +kubebuilder:printcolumn:name="My ASN",type=integer,JSONPath=`.spec.myASN`,description="AS number of the cluster in this session."
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the peer is in force as it is written; SpeakerStatus tells whether sessions are up."
 // +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="Why it is, or is not."

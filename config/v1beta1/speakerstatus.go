@@ -11,8 +11,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the speaker can announce."
 // +kubebuilder:printcolumn:name="Alive",type=integer,JSONPath=`.status.gossip.alive`,description="Speakers that this one sees alive, itself included."
 // +kubebuilder:printcolumn:name="Members",type=integer,JSONPath=`.status.gossip.members`,description="Speakers that this one knows of, itself included."
-// +kubebuilder:printcolumn:name="L2 addresses",type=string,priority=1,JSONPath=`.status.l2.addresses`,description="Addresses that this node answers for."
-// +kubebuilder:printcolumn:name="BGP sessions",type=string,priority=1,JSONPath=`.status.bgp.sessions`,description="BGP sessions of this node."
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="What keeps the speaker from announcing."
 // +kubebuilder:printcolumn:name="Started",type=date,JSONPath=`.status.startedAt`,description="Since when the speaker runs."
 type SpeakerStatus struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -66,6 +65,9 @@ type SpeakerStatusStatus struct {
 	BGP *SpeakerBGP `json:"bgp,omitempty"`
 }
 
+// SpeakerStopped is the reason of Ready=False in the last word of a speaker that was told to end and is not coming back.
+const SpeakerStopped = "Stopped"
+
 // SpeakerInterface is a network interface that may announce.
 type SpeakerInterface struct {
 	// Name of the interface.
@@ -93,6 +95,12 @@ type SpeakerGossip struct {
 
 	// Speakers seen alive.
 	Alive int32 `json:"alive"`
+
+	// Nodes whose speakers were alive once and are missing.
+	//
+	// +optional
+	// +listType=set
+	Missing []string `json:"missing,omitempty"`
 }
 
 // SpeakerL2 lists the addresses this speaker answers for.

@@ -83,7 +83,7 @@ func (x *clash) before(c *claim) string {
 func (p *Planner) notFrom(c *claim, a netip.Addr) Release {
 	in := p.poolOf(a)
 	switch {
-	case in == nil && p.unsure != "" && c.svc.Allocated.Status == "True":
+	case in == nil && p.unsure && c.svc.Allocated.Status == "True":
 		return Release{} // it may be from the pool that is left out: nothing is taken away on missing evidence
 	case in == nil:
 		return Release{Why: "no pool contains it"}

@@ -36,12 +36,9 @@ func newChange(now time.Time) *change {
 
 // compareConfig takes in pools and nodes. It reports whether they differ.
 func (p *Planner) compareConfig(in *config.Snapshot) bool {
-	unsure := ""
-	for _, problem := range in.Problems {
-		if problem.Kind == "IPAddressPool" && !problem.Warning && !problem.LastGood && !hasPool(in.Pools, problem.Name) {
-			unsure = problem.Name
-		}
-	}
+	unsure := p.Unsure || slices.ContainsFunc(in.Problems, func(x config.Problem) bool {
+		return x.Kind == "IPAddressPool" && !x.Warning && !x.LastGood && !hasPool(in.Pools, x.Name)
+	})
 	same := unsure == p.unsure && slices.EqualFunc(p.inputPools, in.Pools, samePool) && slices.EqualFunc(p.nodes, in.Nodes, sameNode)
 	p.unsure, p.inputPools, p.nodes = unsure, in.Pools, in.Nodes
 	return !same
@@ -53,7 +50,7 @@ func hasPool(pools []*config.Pool, name string) bool {
 
 // samePool reports whether nothing differs that is not output.
 func samePool(a, b *config.Pool) bool {
-	return a == b || a.Name == b.Name && a.AutoAssign == b.AutoAssign && a.AvoidBuggy == b.AvoidBuggy && a.Paused == b.Paused &&
+	return a == b || a.Name == b.Name && a.AutoAssign == b.AutoAssign && a.AvoidBuggy == b.AvoidBuggy && a.Paused == b.Paused && a.Gone == b.Gone &&
 		a.Scoped == b.Scoped && a.Admits == b.Admits && a.NamespaceQuota == b.NamespaceQuota && a.RetainFor == b.RetainFor &&
 		slices.Equal(a.Ranges, b.Ranges) && slices.Equal(a.Excluded, b.Excluded)
 }

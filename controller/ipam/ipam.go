@@ -72,6 +72,9 @@ func Compute(in *config.Snapshot, now time.Time) *Plan {
 // Planner makes one plan after another. What it remembers makes nothing true that is not in the snapshot: a new Planner is right too, it
 // may only choose other free addresses. It belongs to one goroutine.
 type Planner struct {
+	// Unsure says that pools may exist which the snapshots do not show: a Service keeps an address that is in none of them.
+	Unsure bool
+
 	limit int // of freed addresses
 
 	// The input of the last plan.
@@ -79,7 +82,7 @@ type Planner struct {
 	inputPools   []*config.Pool
 	nodes        []*config.Node
 	reservations []*config.Reservation
-	unsure       string // a pool that exists but is left out, so that an address in no pool may be its; "" = there is none
+	unsure       bool // a pool may exist that is not in force, so that an address in no pool may be its
 
 	claims   map[config.Key]*claim
 	outcomes []*Outcome // in the order of services

@@ -53,7 +53,7 @@ func (p *Planner) refuse(c *claim, a netip.Addr) refusal {
 	name := a.String()
 	in := p.poolOf(a)
 	switch {
-	case in == nil:
+	case in == nil, in.Gone:
 		return refusal{AddressNotInPool, "no pool contains " + name}
 	case len(c.svc.Request.Pools) > 0 && !slices.Contains(c.svc.Request.Pools, in.Name):
 		return refusal{AddressNotInPool, name + " is in pool " + in.Name + ", and the Service asks for pool " + strings.Join(c.svc.Request.Pools, " or ")}
@@ -109,6 +109,8 @@ func (x *clash) refusal(name string, c *claim) refusal {
 // barrier says why a pool gives a Service no address of the family, whatever may be free; the zero value when it may.
 func (p *Planner) barrier(c *claim, in *pool, f config.Family) refusal {
 	switch {
+	case in.Gone:
+		return refusal{NoPool, "does not exist any more"}
 	case !in.admits(c.svc):
 		return refusal{NotPermitted, in.admitsText()}
 	case in.spaces[familyIndex(f)].total == 0:

@@ -67,11 +67,12 @@ func New(c *kube.Cluster, o Options) *Picture {
 }
 
 // facts are what a speaker would decide from, as far as the SpeakerStatus objects tell. They say who is alive only as long as somebody is
-// there to say so; so a speaker counts when its node is Ready and its Pod runs.
+// there to say so; so a speaker counts when the others do not miss it and its Pod runs.
 func (p *Picture) facts() decide.Facts {
 	facts := decide.Facts{Config: p.Snapshot, IgnoreExcludeLB: p.Install.IgnoreExcludeLB, DrainOnCordon: p.Install.DrainOnCordon, Now: p.Cluster.Now}
+	live := p.Snapshot.LiveSpeakers()
 	for _, s := range p.Snapshot.Speakers {
-		if !p.alive(s.Node) {
+		if !live[s.Node] || !p.runs(s.Node) {
 			continue
 		}
 		p.Members[s.Node] = true
@@ -89,11 +90,8 @@ func (p *Picture) facts() decide.Facts {
 	return facts
 }
 
-func (p *Picture) alive(node string) bool {
-	i := slices.IndexFunc(p.Snapshot.Nodes, func(n *config.Node) bool { return n.Name == node })
-	if i < 0 || !p.Snapshot.Nodes[i].Ready {
-		return false
-	}
+// runs reports whether a Pod of the speaker runs on a node, or it is not known which do.
+func (p *Picture) runs(node string) bool {
 	if len(p.Install.Speakers.Pods) == 0 {
 		return len(p.Cluster.DaemonSets) == 0 // nothing is known of Pods
 	}
