@@ -85,6 +85,7 @@ func pause(ctx context.Context, d time.Duration, signal <-chan struct{}) bool {
 
 // round decides for all Services. It returns after what time to decide again though nothing changed; 0 = never.
 func (a *announcer) round(now time.Time) (again time.Duration) {
+	defer a.opt.Metrics.stage(stageAnnounce)()
 	in := a.opt.Source.Snapshot()
 	if in == nil || !in.Synced {
 		return 0

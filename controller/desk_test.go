@@ -11,10 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"github.com/heraldlb/herald/config"
-	"github.com/heraldlb/herald/controller/ipam"
 )
 
 // bench is a desk in a test, with a record of what was done.
@@ -136,53 +133,6 @@ func TestBackoff(t *testing.T) {
 		if got := backoff(failureRetry, failureMax, n); got < want || got > want+want/5 {
 			t.Errorf("%d failures: %v, want %v", n, got, want)
 		}
-	}
-}
-
-func TestMetrics(t *testing.T) {
-	m := NewMetrics()
-	svc := service("web")
-	in := &config.Snapshot{
-		Services: []*config.Service{&svc}, Pools: []*config.Pool{pool("a", "192.0.2.0", "192.0.2.1")},
-		Problems: []config.Problem{{Ref: config.Ref{Kind: "BGPPeer", Name: "x"}}},
-	}
-	svc.Families = []config.Family{config.IPv4}
-	plan := ipam.Compute(in, time.Now())
-	m.publish(in, plan)
-	m.wrote(plan.Services[0], time.Second)
-	want := `
-# HELP herald_allocations_total Addresses assigned, by pool, and assignments refused (pool is empty), by reason.
-# TYPE herald_allocations_total counter
-herald_allocations_total{pool="a",result="assigned"} 1
-# HELP herald_config_problems Problems found in config objects, by kind.
-# TYPE herald_config_problems gauge
-herald_config_problems{kind="BGPPeer"} 1
-# HELP herald_pool_addresses Addresses of a pool, by family and state.
-# TYPE herald_pool_addresses gauge
-herald_pool_addresses{family="ipv4",pool="a",state="assigned"} 1
-herald_pool_addresses{family="ipv4",pool="a",state="available"} 1
-herald_pool_addresses{family="ipv4",pool="a",state="reserved"} 0
-herald_pool_addresses{family="ipv4",pool="a",state="total"} 2
-herald_pool_addresses{family="ipv6",pool="a",state="assigned"} 0
-herald_pool_addresses{family="ipv6",pool="a",state="available"} 0
-herald_pool_addresses{family="ipv6",pool="a",state="reserved"} 0
-herald_pool_addresses{family="ipv6",pool="a",state="total"} 0
-# HELP herald_services Services handled, by the reason of their Allocated condition.
-# TYPE herald_services gauge
-herald_services{state="Allocated"} 1
-`
-	names := []string{"herald_allocations_total", "herald_config_problems", "herald_pool_addresses", "herald_services"}
-	if err := testutil.CollectAndCompare(m, strings.NewReader(want), names...); err != nil {
-		t.Error(err)
-	}
-	if problems, err := testutil.CollectAndLint(m); err != nil || len(problems) > 0 {
-		t.Errorf("lint: %v %v", problems, err)
-	}
-	in = &config.Snapshot{}
-	plan = ipam.Compute(in, time.Now())
-	m.publish(in, plan)
-	if err := testutil.CollectAndCompare(m, strings.NewReader(""), names...); err != nil {
-		t.Errorf("series of things that are gone: %v", err)
 	}
 }
 

@@ -1,8 +1,8 @@
 package controller
 
 import (
-	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,14 +13,16 @@ import (
 )
 
 // Metrics is what the controller measures, a prometheus.Collector. Gauges are computed at the scrape from the last plan, so those of things
-// that are gone are gone; a replica that does not lead has none. Make it with NewMetrics.
+// that are gone are gone; a replica that does not lead has none but herald_leader. Make it with NewMetrics.
 type Metrics struct {
-	view        atomic.Pointer[view]
-	allocations *prometheus.CounterVec
-	duration    prometheus.Histogram
-	pool        *prometheus.Desc
-	services    *prometheus.Desc
-	problems    *prometheus.Desc
+	view   atomic.Pointer[view]
+	reign  atomic.Pointer[reign]
+	mu     sync.Mutex
+	counts map[assignment]uint64
+
+	took     prometheus.Histogram
+	duration *prometheus.HistogramVec
+	descs
 }
 
 // view is a snapshot with the plan made from it.
@@ -29,39 +31,95 @@ type view struct {
 	plan *ipam.Plan
 }
 
+// reign is what can only be said while this replica leads.
+type reign struct {
+	desk            *desk
+	ignoreExcludeLB bool
+	drainOnCordon   bool
+}
+
+// assignment is an outcome that is counted: an address of a pool was assigned, or a Service was refused for a reason.
+type assignment struct{ pool, result string }
+
+const assigned = "assigned"
+
+// Stages of the leader's loop.
+const (
+	stagePlan     = "plan"     // from the snapshot to the writes that are due
+	stageAnnounce = "announce" // the Announced conditions are worked out
+)
+
+// descs describe the metrics that are computed at the scrape.
+type descs struct{ leader, allocations, pool, services, announced, nodes, pending *prometheus.Desc }
+
 // NewMetrics returns metrics that are not registered anywhere yet.
 func NewMetrics() *Metrics {
-	return &Metrics{
-		allocations: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "herald_allocations_total",
-			Help: "Addresses assigned, by pool, and assignments refused (pool is empty), by reason.",
-		}, []string{"pool", "result"}),
-		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+	m := &Metrics{
+		counts: make(map[assignment]uint64),
+		took: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "herald_allocation_duration_seconds",
 			Help:    "Time from when a Service was seen to need an address until its status was written.",
 			Buckets: prometheus.ExponentialBuckets(0.002, 2, 14),
 		}),
-		pool:     prometheus.NewDesc("herald_pool_addresses", "Addresses of a pool, by family and state.", []string{"pool", "family", "state"}, nil),
-		services: prometheus.NewDesc("herald_services", "Services handled, by the reason of their Allocated condition.", []string{"state"}, nil),
-		problems: prometheus.NewDesc("herald_config_problems", "Problems found in config objects, by kind.", []string{"kind"}, nil),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "herald_reconcile_duration_seconds",
+			Help:    "Time that a stage of the loop took.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9),
+		}, []string{"stage"}),
+		descs: newDescs(),
 	}
+	m.duration.WithLabelValues(stagePlan)
+	m.duration.WithLabelValues(stageAnnounce)
+	return m
+}
+
+func newDescs() descs {
+	desc := func(name, help string, labels ...string) *prometheus.Desc { return prometheus.NewDesc(name, help, labels, nil) }
+	return descs{
+		leader:      desc("herald_leader", "Whether this replica leads."),
+		allocations: desc("herald_allocations_total", "Addresses assigned, by pool, and assignments refused (pool is empty), by reason.", "pool", "result"),
+		pool:        desc("herald_pool_addresses", "Addresses of a pool, by family and state.", "pool", "family", "state"),
+		services:    desc("herald_services", "Services handled, by the reason of their Allocated condition.", "state"),
+		announced:   desc("herald_announced_services", "Services that have an address, by the reason of their Announced condition.", "state"),
+		nodes:       desc("herald_nodes", "Nodes, by what is known of their speaker.", "state"),
+		pending:     desc("herald_pending_writes", "Writes to Services that are due and not done, by class.", "class"),
+	}
+}
+
+// stage begins to measure a stage and returns what ends it. A nil Metrics measures nothing.
+func (m *Metrics) stage(name string) (end func()) {
+	if m == nil {
+		return func() {}
+	}
+	began := time.Now()
+	return func() { m.duration.WithLabelValues(name).Observe(time.Since(began).Seconds()) }
+}
+
+// lead is called when this replica begins to lead.
+func (m *Metrics) lead(r *reign) { m.reign.Store(r) }
+
+// forget is called when this replica no longer leads.
+func (m *Metrics) forget() {
+	m.reign.Store(nil)
+	m.view.Store(nil)
 }
 
 // publish takes in the last plan. What was counted for a pool that is gone is forgotten.
 func (m *Metrics) publish(in *config.Snapshot, plan *ipam.Plan) {
-	last := m.view.Swap(&view{in, plan})
-	if last == nil {
-		return
+	m.view.Store(&view{in, plan})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for a := range m.counts {
+		if _, ok := plan.Pools[a.pool]; !ok && a.pool != "" {
+			delete(m.counts, a)
+		}
 	}
-	for name := range last.plan.Pools {
-		if _, ok := plan.Pools[name]; !ok {
-			m.allocations.DeletePartialMatch(prometheus.Labels{"pool": name})
+	for pool := range plan.Pools {
+		if _, ok := m.counts[assignment{pool, assigned}]; !ok {
+			m.counts[assignment{pool, assigned}] = 0 // so that the first is seen as an increase
 		}
 	}
 }
-
-// forget is called when this replica no longer leads.
-func (m *Metrics) forget() { m.view.Store(nil) }
 
 // pools returns how full the pools are by the last plan, nil before the first.
 func (m *Metrics) pools() map[string]config.PoolStatus {
@@ -74,65 +132,28 @@ func (m *Metrics) pools() map[string]config.PoolStatus {
 
 // wrote counts an outcome that has been written.
 func (m *Metrics) wrote(o *ipam.Outcome, took time.Duration) {
-	assigned := false
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	some := false
 	for i, a := range o.Addresses {
 		if !slices.Contains(o.Service.Ingress, a) {
-			assigned = true
-			m.allocations.WithLabelValues(o.Pools[i], "assigned").Inc()
+			some = true
+			m.counts[assignment{o.Pools[i], assigned}]++
 		}
 	}
-	if assigned {
-		m.duration.Observe(took.Seconds())
+	if some {
+		m.took.Observe(took.Seconds())
 	}
 	if was := o.Service.Allocated; o.Allocated.Status == "False" && (was.Status != "False" || was.Reason != o.Allocated.Reason) {
-		m.allocations.WithLabelValues("", o.Allocated.Reason).Inc()
+		m.counts[assignment{"", o.Allocated.Reason}]++
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	m.allocations.Describe(ch)
+	m.took.Describe(ch)
 	m.duration.Describe(ch)
-	ch <- m.pool
-	ch <- m.services
-	ch <- m.problems
-}
-
-// Collect implements prometheus.Collector.
-func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	m.allocations.Collect(ch)
-	m.duration.Collect(ch)
-	v := m.view.Load()
-	if v == nil {
-		return
-	}
-	gauge := func(d *prometheus.Desc, n int64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
-	}
-	for _, name := range slices.Sorted(maps.Keys(v.plan.Pools)) {
-		s := v.plan.Pools[name]
-		for family, c := range map[string]config.PoolCounts{"ipv4": s.IPv4, "ipv6": s.IPv6} {
-			for state, n := range map[string]int64{"total": c.Total, "assigned": c.Assigned, "available": c.Available, "reserved": c.Reserved} {
-				gauge(m.pool, n, name, family, state)
-			}
-		}
-	}
-	states := make(map[string]int64)
-	for i := range v.plan.Services {
-		state := v.plan.Services[i].Allocated.Reason
-		if v.plan.Services[i].Service.Deleting {
-			state = "Deleting"
-		}
-		states[state]++
-	}
-	for state, n := range states {
-		gauge(m.services, n, state)
-	}
-	problems := make(map[string]int64)
-	for _, p := range v.in.Problems {
-		problems[p.Kind]++
-	}
-	for kind, n := range problems {
-		gauge(m.problems, n, kind)
+	for _, d := range []*prometheus.Desc{m.leader, m.allocations, m.pool, m.services, m.announced, m.nodes, m.pending} {
+		ch <- d
 	}
 }

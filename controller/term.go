@@ -62,6 +62,7 @@ func newTerm(opt Options, b *book) *term {
 func (t *term) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	t.opt.Metrics.lead(&reign{desk: t.desk, ignoreExcludeLB: t.opt.IgnoreExcludeLB, drainOnCordon: t.opt.DrainOnCordon})
 	defer t.opt.Metrics.forget()
 	for _, p := range []*pace.Pacer{t.planner, t.objects, t.key} {
 		p.Trigger()
@@ -74,7 +75,7 @@ func (t *term) run(ctx context.Context) {
 
 // plan makes a plan and says which writes are due.
 func (t *term) plan(ctx context.Context) error {
-	began := time.Now()
+	began, measured := time.Now(), t.opt.Metrics.stage(stagePlan)
 	in := t.opt.Source.Snapshot()
 	plan, again := t.book.plan(in)
 	if plan == nil {
@@ -84,6 +85,7 @@ func (t *term) plan(ctx context.Context) error {
 	t.desk.update(put, drop)
 	t.desk.set(keeping, t.keep(in, plan))
 	t.opt.Metrics.publish(in, plan)
+	measured()
 	t.announce.wake()
 	t.objects.Trigger()
 	t.rest(ctx, time.Since(began))

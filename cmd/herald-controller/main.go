@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 
@@ -97,9 +96,7 @@ func serve(ctx context.Context, s *settings, client *kube.Client, version string
 		},
 	})
 	registry := daemon.NewRegistry(version)
-	if err := registry.Register(metrics); err != nil {
-		return fmt.Errorf("metrics: %w", err)
-	}
+	registry.MustRegister(metrics, kube.NewMetrics(client, source))
 	health := daemon.Health(daemon.Check{Name: "source", Err: func() error { return synced(source) }})
 	return daemon.Run(
 		ctx, log,
