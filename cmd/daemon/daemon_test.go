@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -12,10 +13,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 	"go.uber.org/goleak"
 )
@@ -150,7 +153,7 @@ func TestHealth(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	w := httptest.NewRecorder()
-	Metrics(NewRegistry("v1")).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	Metrics(NewRegistry("v1"), plainly).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	if !strings.Contains(w.Body.String(), `herald_build_info{version="v1"} 1`) {
 		t.Error("herald_build_info is missing")
 	}
@@ -169,7 +172,7 @@ func TestServerPortTaken(t *testing.T) {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		done <- Server{Name: "health", Flag: "http-address", Address: address, Handler: Health(), Log: log}.Run(ctx)
+		done <- Server{Name: "health", Flag: "http-address", Addresses: []string{address}, Handler: Health(), Log: log}.Run(ctx)
 	}()
 	if line := <-said; !strings.Contains(line, "--http-address") || !strings.Contains(line, address) {
 		t.Errorf("log: %s", line)
@@ -241,39 +244,55 @@ func TestMainStatus(t *testing.T) {
 }
 
 func TestListen(t *testing.T) {
-	for _, c := range []struct{ listen, address, want string }{
-		{"", ":9473", ":9473"},
-		{"192.0.2.1", ":9473", "192.0.2.1:9473"},
-		{"2001:db8::1", ":9473", "[2001:db8::1]:9473"},
-		{"192.0.2.1", "127.0.0.1:9473", "127.0.0.1:9473"},
-		{"192.0.2.1", "", ""},
+	for _, c := range []struct {
+		listen  []string
+		address string
+		want    []string
+	}{
+		{nil, ":9473", []string{":9473"}},
+		{[]string{"192.0.2.1"}, ":9473", []string{"192.0.2.1:9473", "127.0.0.1:9473", "[::1]:9473"}},
+		{[]string{"192.0.2.1", "2001:db8::1"}, ":9473", []string{"192.0.2.1:9473", "[2001:db8::1]:9473", "127.0.0.1:9473", "[::1]:9473"}},
+		{[]string{"127.0.0.1"}, ":9473", []string{"127.0.0.1:9473", "[::1]:9473"}},
+		{[]string{"192.0.2.1"}, "127.0.0.1:9473", []string{"127.0.0.1:9473"}},
+		{[]string{"192.0.2.1"}, "", nil},
 	} {
-		if got := (&Common{ListenAddress: c.listen}).Listen(c.address); got != c.want {
-			t.Errorf("--listen-address=%s and %s: %s, want %s", c.listen, c.address, got, c.want)
+		if diff := cmp.Diff(c.want, (&Common{ListenAddress: c.listen}).Listen(c.address)); diff != "" {
+			t.Errorf("--listen-address=%v and %s (-want +got):\n%s", c.listen, c.address, diff)
 		}
 	}
 }
 
-// Two daemons on one host, one on the loopback address, the other on the host's, do not get into each other's way.
-func TestServersOnOnePort(t *testing.T) {
-	first, err := net.Listen("tcp", "127.0.0.1:0")
+// One address that cannot be listened on does not keep the others from being served.
+func TestServerSeveralAddresses(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer first.Close()
-	_, port, _ := net.SplitHostPort(first.Addr().String())
-	second, err := Server{Address: net.JoinHostPort("127.0.0.2", port)}.listen(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	address := free.Addr().String()
+	free.Close()
+	var out lockedBuffer
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	stop := serving(t, Server{Name: "health", Flag: "http-address", Addresses: []string{"192.0.2.1:9473", address}, Handler: Health(), Log: log})
+	defer stop()
+	if code, _ := fetch(t, http.DefaultTransport, "http://"+address+"/healthz", ""); code != http.StatusOK {
+		t.Errorf("status %d", code)
 	}
-	second.Close()
-	// An address that is not this host's: the port on all of them, here a free one.
-	third, err := Server{Address: "192.0.2.1:0"}.listen(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer third.Close()
-	if host, _, _ := net.SplitHostPort(third.Addr().String()); host != "::" && host != "0.0.0.0" {
-		t.Errorf("listens on %s, want all addresses", host)
+	eventually(t, "a line about the other address", func() bool { return strings.Contains(out.String(), "192.0.2.1:9473") })
+}
+
+func TestGravity(t *testing.T) {
+	for _, c := range []struct {
+		address string
+		err     error
+		want    slog.Level
+	}{
+		{"[::1]:9472", fmt.Errorf("listen: %w", syscall.EADDRNOTAVAIL), slog.LevelDebug},
+		{"127.0.0.1:9472", fmt.Errorf("listen: %w", syscall.EAFNOSUPPORT), slog.LevelDebug},
+		{"127.0.0.1:9472", fmt.Errorf("listen: %w", syscall.EADDRINUSE), slog.LevelError},
+		{"192.0.2.1:9472", fmt.Errorf("listen: %w", syscall.EADDRNOTAVAIL), slog.LevelError},
+	} {
+		if got := gravity(c.address, c.err); got != c.want {
+			t.Errorf("%s, %v: %v, want %v", c.address, c.err, got, c.want)
+		}
 	}
 }

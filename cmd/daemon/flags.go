@@ -26,7 +26,9 @@ type Common struct {
 	LogFormat         string
 	HTTPAddress       string
 	MetricsAddress    string
-	ListenAddress     string
+	MetricsSecure     bool
+	MetricsCertDir    string
+	ListenAddress     []string
 }
 
 // Defaults are the defaults that differ between daemons.
@@ -44,16 +46,31 @@ func (c *Common) Add(flags *pflag.FlagSet, d Defaults) {
 	flags.Var(newChoice(&c.LogFormat, "text", "text", "json"), "log-format", "text or json")
 	flags.StringVar(&c.HTTPAddress, "http-address", d.HTTPAddress, "`address` to serve /healthz and /readyz on; empty: none")
 	flags.StringVar(&c.MetricsAddress, "metrics-address", d.MetricsAddress, "`address` to serve /metrics on; empty: none")
-	flags.StringVar(&c.ListenAddress, "listen-address", "", "IP `address` to serve on where the two above give only a port; empty: all")
+	flags.BoolVar(&c.MetricsSecure, "metrics-secure", true, "serve /metrics by HTTPS, to those whose bearer token may get it, as the API server says; false: by HTTP, to everybody")
+	flags.StringVar(&c.MetricsCertDir, "metrics-cert-dir", "", "`directory` with tls.crt and tls.key for that; empty, or as long as they are missing: a certificate made at start")
+	flags.StringSliceVar(&c.ListenAddress, "listen-address", nil, "IP `addresses` to serve on, beside those of the loopback interface, where the addresses above give only a port; none: all")
 }
 
-// Listen returns where to serve what a flag gives as an address: a mere port is completed by --listen-address.
-func (c *Common) Listen(address string) string {
-	if host, port, err := net.SplitHostPort(address); err == nil && host == "" && c.ListenAddress != "" {
-		return net.JoinHostPort(c.ListenAddress, port)
+// Listen returns where to serve what a flag gives as an address. A mere port is that of the addresses of --listen-address, when there are any,
+// and of the loopback interface, where kubectl port-forward comes in.
+func (c *Common) Listen(address string) []string {
+	if address == "" {
+		return nil
 	}
-	return address
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host != "" || len(c.ListenAddress) == 0 {
+		return []string{address}
+	}
+	var all []string
+	for _, ip := range append(slices.Clone(c.ListenAddress), loopbacks()...) {
+		if at := net.JoinHostPort(ip, port); !slices.Contains(all, at) {
+			all = append(all, at)
+		}
+	}
+	return all
 }
+
+func loopbacks() []string { return []string{"127.0.0.1", "::1"} }
 
 // choice is the value of a flag that takes one of several words, so that a wrong one is refused where it was given.
 type choice struct {

@@ -2,11 +2,13 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
 )
 
 // Check is one thing that must be all right for the daemon to be ready.
@@ -47,10 +50,10 @@ func unready(checks []Check) string {
 	return b.String()
 }
 
-// Metrics serves /metrics from a registry.
-func Metrics(registry *prometheus.Registry) http.Handler {
+// Metrics serves /metrics from a registry, behind a guard.
+func Metrics(registry *prometheus.Registry, guarded func(http.Handler) http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", guarded(promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapes})))
 	return mux
 }
 
@@ -69,26 +72,39 @@ func NewRegistry(version string) *prometheus.Registry {
 const (
 	listenRetry   = 5 * time.Second
 	headerTimeout = 5 * time.Second
+	readTimeout   = 10 * time.Second
+	writeTimeout  = time.Minute
+	idleTimeout   = 2 * time.Minute // between two scrapes of one connection
 	closeTimeout  = time.Second
+	headerBytes   = 16 << 10
+	scrapes       = 4 // at the same time
 )
 
-// Server serves plain HTTP on one address. A port that is taken does not end the daemon: it is said once and tried again.
+// Server serves HTTP on some addresses. A port that is taken does not end the daemon: it is said once and tried again.
 type Server struct {
-	Name    string // for the log
-	Flag    string // that sets the address, for the log
-	Address string // empty: serve nothing
-	Handler http.Handler
-	Log     *slog.Logger
+	Name      string   // for the log
+	Flag      string   // that sets the addresses, for the log
+	Addresses []string // none: serve nothing
+	Handler   http.Handler
+	TLS       *tls.Config // nil: in the clear
+	Log       *slog.Logger
 }
 
 // Run serves until ctx ends.
 func (s Server) Run(ctx context.Context) error {
-	if s.Address == "" {
-		<-ctx.Done()
-		return nil
+	g, ctx := errgroup.WithContext(ctx)
+	for _, address := range s.Addresses {
+		g.Go(func() error { return s.runOn(ctx, address) })
 	}
+	<-ctx.Done()
+	return g.Wait()
+}
+
+// runOn serves on one address.
+func (s Server) runOn(ctx context.Context, address string) error {
 	for said := false; ; said = true {
-		listener, err := s.listen(ctx)
+		var config net.ListenConfig
+		listener, err := config.Listen(ctx, "tcp", address)
 		if err == nil {
 			return s.serve(ctx, listener)
 		}
@@ -96,7 +112,7 @@ func (s Server) Run(ctx context.Context) error {
 			return nil
 		}
 		if !said {
-			s.Log.Error("cannot listen; everything else works, trying on", "server", s.Name, "flag", "--"+s.Flag, "err", err)
+			s.Log.Log(ctx, gravity(address, err), "cannot listen; everything else works, trying on", "server", s.Name, "flag", "--"+s.Flag, "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -106,20 +122,15 @@ func (s Server) Run(ctx context.Context) error {
 	}
 }
 
-// listen opens the address, or its port on all addresses where the address is not one of this host's: a Pod whose address is only a promise.
-func (s Server) listen(ctx context.Context) (net.Listener, error) {
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", s.Address)
-	if errors.Is(err, syscall.EADDRNOTAVAIL) {
-		_, port, _ := net.SplitHostPort(s.Address) // it was good enough to be tried
-		return config.Listen(ctx, "tcp", net.JoinHostPort("", port))
-	}
-	return listener, err
-}
-
 func (s Server) serve(ctx context.Context, listener net.Listener) error {
 	s.Log.Debug("listening", "server", s.Name, "address", listener.Addr().String())
-	server := &http.Server{Handler: s.Handler, ReadHeaderTimeout: headerTimeout, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug)}
+	server := &http.Server{
+		Handler: s.Handler, TLSConfig: s.TLS, MaxHeaderBytes: headerBytes,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		ErrorLog:  slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+		Protocols: new(http.Protocols), // HTTP/1.1 is enough to be scraped, and has less to attack
+	}
+	server.Protocols.SetHTTP1(true)
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(done)
@@ -129,13 +140,26 @@ func (s Server) serve(ctx context.Context, listener net.Listener) error {
 			_ = server.Close() // a client that does not let go
 		}
 	})
-	err := server.Serve(listener)
+	serve := server.Serve
+	if s.TLS != nil {
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
+	err := serve(listener)
 	if stop() {
-		return fmt.Errorf("serving %s on %s: %w", s.Name, s.Address, err) // it ended by itself
+		return fmt.Errorf("serving %s on %s: %w", s.Name, listener.Addr(), err) // it ended by itself
 	}
 	<-done
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return err
+}
+
+// gravity of an address that cannot be listened on. That a host has one loopback address of two is nothing to tell anybody.
+func gravity(address string, err error) slog.Level {
+	host, _, _ := net.SplitHostPort(address)
+	if slices.Contains(loopbacks(), host) && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)) {
+		return slog.LevelDebug
+	}
+	return slog.LevelError
 }

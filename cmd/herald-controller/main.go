@@ -98,13 +98,18 @@ func serve(ctx context.Context, s *settings, client *kube.Client, version string
 	registry := daemon.NewRegistry(version)
 	registry.MustRegister(metrics, kube.NewMetrics(client, source))
 	health := daemon.Health(daemon.Check{Name: "source", Err: func() error { return synced(source) }})
+	servers, err := s.Servers(health, registry, client, log)
+	if err != nil {
+		return err
+	}
 	return daemon.Run(
 		ctx, log,
-		daemon.Task{Name: "source", Run: source.Run},
-		daemon.Task{Name: "events", Run: events.Run},
-		daemon.Task{Name: "controller", Run: ctl.Run},
-		daemon.Task{Name: "health", Run: daemon.Server{Name: "health", Flag: "http-address", Address: s.Listen(s.HTTPAddress), Handler: health, Log: log}.Run},
-		daemon.Task{Name: "metrics", Run: daemon.Server{Name: "metrics", Flag: "metrics-address", Address: s.Listen(s.MetricsAddress), Handler: daemon.Metrics(registry), Log: log}.Run},
+		append(
+			servers,
+			daemon.Task{Name: "source", Run: source.Run},
+			daemon.Task{Name: "events", Run: events.Run},
+			daemon.Task{Name: "controller", Run: ctl.Run},
+		)...,
 	)
 }
 

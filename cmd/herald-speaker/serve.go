@@ -16,7 +16,11 @@ func (r *rooms) serve(ctx context.Context) error {
 	defer stop(nil)
 	registry := daemon.NewRegistry(r.version)
 	registry.MustRegister(r.metrics, kube.NewMetrics(r.client, r.source))
-	tasks := append(r.tasks(), r.servers(daemon.Metrics(registry))...)
+	servers, err := r.settings.Servers(r.health(), registry, r.client, r.log)
+	if err != nil {
+		return err
+	}
+	tasks := append(r.tasks(), servers...)
 	tasks = append(tasks, daemon.Task{Name: "speaker", Run: func(rest context.Context) error { return r.decide(ctx, rest, stop) }})
 	return daemon.Run(rest, r.log, tasks...)
 }
@@ -38,19 +42,11 @@ func (r *rooms) tasks() []daemon.Task {
 	return out
 }
 
-// servers answer over HTTP.
-func (r *rooms) servers(metrics http.Handler) []daemon.Task {
-	s := r.settings
-	health := daemon.Health(
+// health answers whether this speaker is ready.
+func (r *rooms) health() http.Handler {
+	return daemon.Health(
 		daemon.Check{Name: "source", Err: r.synced}, daemon.Check{Name: "gossip", Err: r.gossiping}, daemon.Check{Name: "speaker", Err: r.placed},
 	)
-	of := func(name, flag, address string, h http.Handler) daemon.Task {
-		return daemon.Task{Name: name, Run: daemon.Server{Name: name, Flag: flag, Address: s.Listen(address), Handler: h, Log: r.log}.Run}
-	}
-	return []daemon.Task{
-		of("health", "http-address", s.HTTPAddress, health),
-		of("metrics", "metrics-address", s.MetricsAddress, metrics),
-	}
 }
 
 // decide runs the owner loop until ctx ends and what that means is known; it takes its leave and stops the rest.

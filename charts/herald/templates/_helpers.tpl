@@ -51,3 +51,30 @@ runAsGroup: 65532
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}
+
+{{/* How metrics are served. */}}
+{{- define "herald.metricsArgs" -}}
+- --metrics-secure={{ .Values.metrics.secure }}
+{{- if include "herald.metricsVolume" . }}
+- --metrics-cert-dir=/etc/herald/metrics
+{{- end }}
+{{- end -}}
+
+{{/* Their certificate, when it is in a Secret. A pod starts without it, too: announcing must not wait for a certificate. */}}
+{{- define "herald.metricsVolume" -}}
+{{- if and .Values.metrics.secure .Values.metrics.certSecret -}}
+- name: metrics
+  secret:
+    secretName: {{ .Values.metrics.certSecret }}
+    optional: true
+    defaultMode: 0444
+{{- end -}}
+{{- end -}}
+
+{{- define "herald.metricsMount" -}}
+{{- if include "herald.metricsVolume" . -}}
+- name: metrics
+  mountPath: /etc/herald/metrics
+  readOnly: true
+{{- end -}}
+{{- end -}}
