@@ -13,6 +13,7 @@ import (
 
 	"github.com/heraldlb/herald/cmd/kubectl-herald/picture"
 	"github.com/heraldlb/herald/cmd/kubectl-herald/print"
+	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/config/kube"
 	"github.com/heraldlb/herald/config/v1beta1"
 )
@@ -29,6 +30,8 @@ type API interface {
 	Read(context.Context) (*kube.Cluster, error)
 	Drain(ctx context.Context, node string, drain bool) (changed bool, err error)
 	Report(ctx context.Context, node string) (*v1beta1.SpeakerStatus, error)
+	Annotate(ctx context.Context, service config.Key, name, value string) error
+	DeletePod(ctx context.Context, namespace, name string) error
 	Namespace() string
 }
 
@@ -41,6 +44,7 @@ type app struct {
 	out, err io.Writer
 	colour   bool
 	version  string
+	now      func() time.Time
 	open     func(kube.Access) (API, error)
 
 	// Flags.
@@ -113,7 +117,7 @@ func (a *app) root() *cobra.Command {
 		}
 		return nil
 	}
-	root.AddCommand(a.status(), a.vips(), a.explain(), a.bgp(), a.check(), a.lint(), a.drain(true), a.drain(false))
+	root.AddCommand(a.status(), a.vips(), a.explain(), a.bgp(), a.check(), a.lint(), a.drain(true), a.drain(false), a.move())
 	return root
 }
 

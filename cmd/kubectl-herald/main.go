@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 
@@ -20,7 +21,7 @@ func main() {
 	defer stop()
 	_, plain := os.LookupEnv("NO_COLOR")
 	a := &app{
-		in: os.Stdin, out: os.Stdout, err: os.Stderr, version: daemon.Version(version), open: open,
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, version: daemon.Version(version), open: open, now: time.Now,
 		colour: !plain && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(os.Stdout.Fd())),
 	}
 	os.Exit(a.run(ctx, os.Args[1:]))

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,34 +16,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/heraldlb/herald/cmd/kubectl-herald/manifest"
+	"github.com/heraldlb/herald/cmd/kubectl-herald/fixture"
+	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/config/kube"
+	"github.com/heraldlb/herald/config/parse"
 	"github.com/heraldlb/herald/config/v1beta1"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
-
-// cluster reads the cluster of the fixtures, in which all is well.
-func cluster(t *testing.T) *kube.Cluster {
-	t.Helper()
-	f, err := os.Open("testdata/cluster.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	docs, err := manifest.Read("cluster.yaml", f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &kube.Cluster{Server: "v1.33.1", Time: time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)}
-	c.Now, c.Synced = c.Time, true
-	for _, d := range docs {
-		if known, err := manifest.Add(c, d); err != nil || !known {
-			t.Fatalf("%s: known %v, %v", d.Name(), known, err)
-		}
-	}
-	return c
-}
 
 // fakeAPI is an API server that holds a cluster. It objects to what a real one would refuse.
 type fakeAPI struct {
@@ -51,6 +32,78 @@ type fakeAPI struct {
 	err     error
 	mute    bool   // reports cannot be read
 	drained func() // what speakers do when a node drains
+	deaf    bool   // speakers do not move what they are asked to
+	wrote   []string
+	time    time.Time
+}
+
+// now is a clock that goes on by a tenth of a second whenever it is looked at.
+func (f *fakeAPI) now() time.Time {
+	f.time = f.time.Add(100 * time.Millisecond)
+	return f.time
+}
+
+// Annotate keeps the annotation, and moves what it asks for as speakers would.
+func (f *fakeAPI) Annotate(ctx context.Context, service config.Key, name, value string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(f.cluster.Services, func(s *corev1.Service) bool { return s.Namespace == service.Namespace && s.Name == service.Name })
+	if i < 0 {
+		f.t.Errorf("Service %s does not exist", service)
+		return f.err
+	}
+	f.wrote = append(f.wrote, name+"="+value)
+	svc := f.cluster.Services[i]
+	delete(svc.Annotations, name)
+	if value == "" {
+		return f.err
+	}
+	metav1.SetMetaDataAnnotation(&svc.ObjectMeta, name, value)
+	move := parse.ParseMove(value)
+	if move == (config.Move{}) {
+		f.t.Errorf("an annotation that asks for nothing: %q", value)
+	}
+	if !f.deaf {
+		f.handOver(svc, move)
+	}
+	return f.err
+}
+
+func (f *fakeAPI) handOver(svc *corev1.Service, move config.Move) {
+	from, to := f.speaker(move.From), f.speaker(move.To)
+	for _, ingress := range svc.Status.LoadBalancer.Ingress {
+		for i, h := range from.Status.L2.Addresses {
+			if h.Address == ingress.IP {
+				from.Status.L2.Addresses = slices.Delete(from.Status.L2.Addresses, i, i+1)
+				to.Status.L2.Addresses = append(to.Status.L2.Addresses, h)
+				break
+			}
+		}
+	}
+}
+
+func (f *fakeAPI) speaker(node string) *v1beta1.SpeakerStatus {
+	i := slices.IndexFunc(f.cluster.Speakers, func(s *v1beta1.SpeakerStatus) bool { return s.Name == node })
+	if i < 0 {
+		f.t.Fatalf("node %s has no speaker", node)
+	}
+	return f.cluster.Speakers[i]
+}
+
+// DeletePod deletes a Pod; its DaemonSet starts another at once.
+func (f *fakeAPI) DeletePod(ctx context.Context, namespace, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(f.cluster.Pods, func(p *corev1.Pod) bool { return p.Namespace == namespace && p.Name == name })
+	if i < 0 {
+		f.t.Errorf("Pod %s/%s does not exist", namespace, name)
+		return f.err
+	}
+	f.wrote = append(f.wrote, "delete "+name)
+	f.cluster.Pods[i].Name += "-new"
+	return f.err
 }
 
 func (f *fakeAPI) Namespace() string { return "shop" }
@@ -94,7 +147,7 @@ func call(t *testing.T, api *fakeAPI, colour bool, args ...string) (status int, 
 	t.Helper()
 	var o, e bytes.Buffer
 	a := &app{
-		in: strings.NewReader(""), out: &o, err: &e, version: "v1.2.0", colour: colour,
+		in: strings.NewReader(""), out: &o, err: &e, version: "v1.2.0", colour: colour, now: (&fakeAPI{time: time.Unix(0, 0)}).now,
 		open: func(kube.Access) (API, error) { return api, nil },
 	}
 	status = a.run(t.Context(), args)
@@ -154,7 +207,7 @@ func TestGolden(t *testing.T) {
 		for name, args := range verbs {
 			for _, format := range []string{"table", "json", "yaml"} {
 				state, want := "well", 0
-				c := cluster(t)
+				c := fixture.Cluster(t)
 				if !well {
 					state, want = "unwell", 1
 					troubled(c)
@@ -175,7 +228,7 @@ func TestGolden(t *testing.T) {
 }
 
 func TestExplainNewService(t *testing.T) {
-	c := cluster(t)
+	c := fixture.Cluster(t)
 	troubled(c)
 	status, out, _ := call(t, &fakeAPI{t: t, cluster: c}, false, "explain", "service", "shop/late")
 	if status != 1 {
@@ -202,7 +255,7 @@ func TestGoldenFiles(t *testing.T) {
 // TestGoldenDrain drains and undrains in every format.
 func TestGoldenDrain(t *testing.T) {
 	for _, format := range []string{"table", "json", "yaml"} {
-		api := &fakeAPI{t: t, cluster: cluster(t)}
+		api := &fakeAPI{t: t, cluster: fixture.Cluster(t)}
 		for _, verb := range [][]string{{"drain", "--wait=1ms"}, {"undrain"}} {
 			_, out, errs := call(t, api, false, append(verb, "node-2", "-o", format)...)
 			if errs != "" {
@@ -216,9 +269,9 @@ func TestGoldenDrain(t *testing.T) {
 // TestColour colours only where it is asked for, and never in JSON.
 func TestColour(t *testing.T) {
 	for _, args := range [][]string{{"status"}, {"vips"}, {"bgp"}, {"check"}, {"explain", "service", "web"}} {
-		_, plain, _ := call(t, &fakeAPI{t: t, cluster: cluster(t)}, false, args...)
-		_, coloured, _ := call(t, &fakeAPI{t: t, cluster: cluster(t)}, true, args...)
-		_, json, _ := call(t, &fakeAPI{t: t, cluster: cluster(t)}, true, append(args, "-o", "json")...)
+		_, plain, _ := call(t, &fakeAPI{t: t, cluster: fixture.Cluster(t)}, false, args...)
+		_, coloured, _ := call(t, &fakeAPI{t: t, cluster: fixture.Cluster(t)}, true, args...)
+		_, json, _ := call(t, &fakeAPI{t: t, cluster: fixture.Cluster(t)}, true, append(args, "-o", "json")...)
 		if strings.Contains(plain, "\x1b") || !strings.Contains(coloured, "\x1b[") || strings.Contains(json, "\x1b") {
 			t.Errorf("%v: colours where they do not belong, or none where they do", args)
 		}
@@ -248,7 +301,7 @@ func TestUsage(t *testing.T) {
 		{args: []string{"--version"}, want: 0},
 		{args: []string{"completion", "bash"}, want: 0},
 	} {
-		status, _, errs := call(t, &fakeAPI{t: t, cluster: cluster(t), err: test.err}, false, test.args...)
+		status, _, errs := call(t, &fakeAPI{t: t, cluster: fixture.Cluster(t), err: test.err}, false, test.args...)
 		if status != test.want || !strings.Contains(errs, test.says) {
 			t.Errorf("%v: status %d, want %d: %s", test.args, status, test.want, errs)
 		}
@@ -256,7 +309,7 @@ func TestUsage(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	c := cluster(t)
+	c := fixture.Cluster(t)
 	api := &fakeAPI{t: t, cluster: c}
 	api.drained = func() {
 		c.Speakers[1].Status.L2 = nil
@@ -278,7 +331,7 @@ func TestDrain(t *testing.T) {
 
 // TestDrainStuck waits no longer than it is told for a node that goes on announcing.
 func TestDrainStuck(t *testing.T) {
-	api := &fakeAPI{t: t, cluster: cluster(t)}
+	api := &fakeAPI{t: t, cluster: fixture.Cluster(t)}
 	status, out, _ := call(t, api, false, "drain", "node-2", "--wait=20ms")
 	if status != 1 || !strings.Contains(out, "still announces 2 addresses") {
 		t.Errorf("status %d: %s", status, out)
@@ -287,7 +340,7 @@ func TestDrainStuck(t *testing.T) {
 
 // TestDrainUnseen does not take silence for an empty node.
 func TestDrainUnseen(t *testing.T) {
-	api := &fakeAPI{t: t, cluster: cluster(t), mute: true}
+	api := &fakeAPI{t: t, cluster: fixture.Cluster(t), mute: true}
 	status, out, errs := call(t, api, false, "drain", "node-2", "--wait=1ms")
 	if status != 1 || out != "" || !strings.Contains(errs, "not known") {
 		t.Errorf("status %d: %s%s", status, out, errs)
@@ -300,7 +353,7 @@ func TestCompletion(t *testing.T) {
 		"shop/web\n:4\n":               {"__complete", "explain", "service", "shop/w"},
 		"table\njson\nyaml\n:4\n":      {"__complete", "status", "-o", ""},
 	} {
-		if status, out, _ := call(t, &fakeAPI{t: t, cluster: cluster(t)}, false, args...); status != 0 || out != want {
+		if status, out, _ := call(t, &fakeAPI{t: t, cluster: fixture.Cluster(t)}, false, args...); status != 0 || out != want {
 			t.Errorf("%v: %d: %q", args, status, out)
 		}
 	}

@@ -90,13 +90,7 @@ func (a *app) explain() *cobra.Command {
 			}
 			return a.print(r, r.Healthy, r.Draw)
 		}),
-		ValidArgsFunction: a.complete(func(c *kube.Cluster) []string {
-			var names []string
-			for _, s := range c.Services {
-				names = append(names, s.Namespace+"/"+s.Name)
-			}
-			return names
-		}),
+		ValidArgsFunction: a.complete(serviceNames),
 	}
 	service.Flags().StringVarP(&namespace, "namespace", "n", "", "`namespace` of a Service that is given by its name alone")
 	parent.AddCommand(service)
@@ -199,10 +193,10 @@ func (a *app) readFile(name string) ([]manifest.Document, error) {
 	return docs, nil
 }
 
-// complete offers names from the cluster. What cannot be read offers nothing.
-func (a *app) complete(names func(*kube.Cluster) []string) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+// complete offers names from the cluster, for each argument those of its kind. What cannot be read offers nothing.
+func (a *app) complete(names ...func(*kube.Cluster) []string) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return func(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
+		if len(args) >= len(names) {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		api, err := a.open(a.access)
@@ -213,6 +207,7 @@ func (a *app) complete(names func(*kube.Cluster) []string) func(*cobra.Command, 
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return slices.DeleteFunc(names(cluster), func(n string) bool { return !strings.HasPrefix(n, begun) }), cobra.ShellCompDirectiveNoFileComp
+		all := names[len(args)](cluster)
+		return slices.DeleteFunc(all, func(n string) bool { return !strings.HasPrefix(n, begun) }), cobra.ShellCompDirectiveNoFileComp
 	}
 }

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -10,33 +9,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/heraldlb/herald/cmd/kubectl-herald/finding"
-	"github.com/heraldlb/herald/cmd/kubectl-herald/manifest"
+	"github.com/heraldlb/herald/cmd/kubectl-herald/fixture"
 	"github.com/heraldlb/herald/cmd/kubectl-herald/picture"
 	"github.com/heraldlb/herald/config/kube"
 	"github.com/heraldlb/herald/config/v1beta1"
 	"github.com/heraldlb/herald/speaker/inspect"
 )
-
-func cluster(t *testing.T) *kube.Cluster {
-	t.Helper()
-	f, err := os.Open("../testdata/cluster.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	docs, err := manifest.Read("cluster.yaml", f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &kube.Cluster{Server: "v1.33.1", Time: time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)}
-	c.Now, c.Synced = c.Time, true
-	for _, d := range docs {
-		if known, err := manifest.Add(c, d); err != nil || !known {
-			t.Fatalf("%s: known %v, %v", d.Name(), known, err)
-		}
-	}
-	return c
-}
 
 func proxyMode(text string) func(*kube.Cluster) {
 	return func(c *kube.Cluster) { c.Proxy = &corev1.ConfigMap{Data: map[string]string{proxyKey: text}} }
@@ -113,7 +91,7 @@ func TestFound(t *testing.T) {
 		{"a clock behind", renewed(-10 * time.Minute), "node node-2", "ClockSkew", "10m0s behind", finding.Warning},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := cluster(t)
+			c := fixture.Cluster(t)
 			test.change(c)
 			r := Cluster(picture.New(c, picture.Options{}), "v1.2.0")
 			var all []finding.Finding
@@ -148,7 +126,7 @@ func TestWell(t *testing.T) {
 		"an idle node": func(c *kube.Cluster) { c.Leases[0].Spec.RenewTime.Time = c.Time.Add(-40 * time.Second) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := cluster(t)
+			c := fixture.Cluster(t)
 			change(c)
 			r := Cluster(picture.New(c, picture.Options{}), "v1.2.0")
 			for _, one := range r.Checks {

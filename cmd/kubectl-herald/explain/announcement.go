@@ -2,12 +2,14 @@ package explain
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/heraldlb/herald/cmd/kubectl-herald/finding"
 	"github.com/heraldlb/herald/cmd/kubectl-herald/picture"
 	"github.com/heraldlb/herald/config"
+	"github.com/heraldlb/herald/config/parse"
 	"github.com/heraldlb/herald/speaker/decide"
 )
 
@@ -15,7 +17,14 @@ import (
 func (e *explanation) announcement(d decide.Explanation) {
 	way := Way{
 		Protocol: d.Protocol, Reason: d.Reason, Message: d.Message, Advertisements: d.Advertisements, Owner: d.Owner,
-		LeftOut: e.Explain.LeftOut(d),
+		LeftOut: e.Explain.LeftOut(d), Asked: d.Asked,
+	}
+	if d.Protocol == decide.L2 {
+		way.Successor = e.Explain.Successor(d)
+		if d.First != d.Owner {
+			way.GoesBack = d.First
+		}
+		e.asked(d)
 	}
 	for _, a := range d.Able {
 		way.Able = append(way.Able, e.able(d, a))
@@ -39,6 +48,35 @@ func (e *explanation) announcement(d decide.Explanation) {
 	}
 	a := e.address(d.Addr)
 	a.Ways = append(a.Ways, way)
+}
+
+// asked says of a move that is asked for why it is not carried out.
+func (e *explanation) asked(d decide.Explanation) {
+	text := e.annotations()[parse.MoveAnnotation]
+	f := finding.Finding{Level: finding.Warning, About: e.about(), Reason: "MoveNotDone", Remedy: "take the annotation " + parse.MoveAnnotation + " away; kubectl herald move writes it"}
+	switch {
+	case text == "":
+		return
+	case e.svc.Move == config.Move{}:
+		f.Message = "its annotation says " + strconv.Quote(text) + ", which asks for nothing"
+	case d.Asked == "" || d.Asked == d.Owner:
+		return // of another node, or over
+	case !e.Explain.Gets(d, d.Asked):
+		f.Message = d.Addr.String() + " is asked to move to " + d.Asked + ", which may not answer for it"
+	default:
+		return // under way
+	}
+	e.add(f)
+}
+
+// annotations returns those of the Service.
+func (e *explanation) annotations() map[string]string {
+	for _, s := range e.Cluster.Services {
+		if s.Namespace == e.svc.Namespace && s.Name == e.svc.Name {
+			return s.Annotations
+		}
+	}
+	return nil
 }
 
 // finding says what was decided in the plugin's words.
@@ -162,6 +200,9 @@ func (e *explanation) answered(d decide.Explanation, way *Way) {
 	}
 	way.Reason, way.Message = "NotAnswered", "no speaker answers yet; "+d.Owner+" should"
 	for _, a := range d.Able { // who was chosen is known to the speakers alone, if they hear each other
+		if n := e.Node(a.Node); n != nil && !n.Ready {
+			e.add(e.speakerDown(a.Node)...)
+		}
 		e.add(slices.DeleteFunc(e.Troubles(a.Node), func(f finding.Finding) bool { return f.Level != finding.Error })...)
 	}
 	e.add(finding.Finding{

@@ -141,6 +141,13 @@ func (w Way) drawL2(c *print.Screen) {
 	if len(w.Answering) == 0 && w.Owner != "" {
 		c.Line(print.C("  should answer: " + w.Owner))
 	}
+	for _, who := range []struct{ what, node string }{
+		{"asked to move to", w.Asked}, {"goes back in time to", w.GoesBack}, {"next in line", w.Successor},
+	} {
+		if who.node != "" {
+			c.Line(print.C("  " + who.what + ": " + who.node))
+		}
+	}
 }
 
 func (w Way) drawBGP(c *print.Screen) {

@@ -69,6 +69,9 @@ type Way struct {
 	Advertisements []string         `json:"advertisements"`
 	Owner          string           `json:"owner,omitempty"` // L2: who should answer
 	Answering      []Answering      `json:"answering,omitempty"`
+	Asked          string           `json:"asked,omitempty"`     // L2: the node that the owner is asked to hand it to
+	GoesBack       string           `json:"goesBack,omitempty"`  // L2: its first choice, to which failbackDelay brings it back
+	Successor      string           `json:"successor,omitempty"` // L2: who would probably answer if the owner went
 	Able           []Able           `json:"able"`
 	LeftOut        []decide.LeftOut `json:"leftOut"`
 }

@@ -1,7 +1,6 @@
 package explain
 
 import (
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -10,35 +9,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/heraldlb/herald/cmd/kubectl-herald/finding"
-	"github.com/heraldlb/herald/cmd/kubectl-herald/manifest"
+	"github.com/heraldlb/herald/cmd/kubectl-herald/fixture"
 	"github.com/heraldlb/herald/cmd/kubectl-herald/picture"
 	"github.com/heraldlb/herald/cmd/kubectl-herald/print"
 	"github.com/heraldlb/herald/config"
 	"github.com/heraldlb/herald/config/kube"
 	"github.com/heraldlb/herald/config/v1beta1"
 )
-
-// cluster reads the cluster of the fixtures, in which all is well: Service shop/web is announced by ARP, shop/api by BGP.
-func cluster(t *testing.T) *kube.Cluster {
-	t.Helper()
-	f, err := os.Open("../testdata/cluster.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	docs, err := manifest.Read("cluster.yaml", f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &kube.Cluster{Time: time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)}
-	c.Now, c.Synced = c.Time, true
-	for _, d := range docs {
-		if known, err := manifest.Add(c, d); err != nil || !known {
-			t.Fatalf("%s: known %v, %v", d.Name(), known, err)
-		}
-	}
-	return c
-}
 
 // explained explains a Service of the namespace shop.
 func explained(t *testing.T, c *kube.Cluster, name string) Report {
@@ -248,7 +225,7 @@ func announcing() []trouble {
 			for _, n := range c.Nodes {
 				n.Status.Conditions[0].Status = corev1.ConditionUnknown
 			}
-		}), "web", "", "NoEligibleNode", []string{"no live speaker"}},
+		}), "web", "node node-1", "NodeNotReady", []string{"not Ready"}},
 		{"somebody else uses the address", func(c *kube.Cluster) {
 			c.Speakers[1].Status.L2.Conflicts = []v1beta1.SpeakerL2Conflict{{Address: "192.168.1.100", Interface: "eth0", MAC: "02:00:00:00:00:99"}}
 		}, "web", "", "AddressConflict", []string{"02:00:00:00:00:99", "node-2"}},
@@ -280,7 +257,7 @@ func TestTroubles(t *testing.T) {
 	const screen = 45 // lines
 	for _, test := range append(assigning(), announcing()...) {
 		t.Run(test.name, func(t *testing.T) {
-			c := cluster(t)
+			c := fixture.Cluster(t)
 			test.change(c)
 			r := explained(t, c, test.service)
 			if r.Healthy || len(r.Causes) == 0 {
@@ -318,7 +295,7 @@ func drawn(t *testing.T, r Report) string {
 // TestWell finds nothing wrong where nothing is.
 func TestWell(t *testing.T) {
 	for _, name := range []string{"web", "api"} {
-		if r := explained(t, cluster(t), name); !r.Healthy || len(r.Causes) != 0 {
+		if r := explained(t, fixture.Cluster(t), name); !r.Healthy || len(r.Causes) != 0 {
 			t.Errorf("%s: %+v", name, r.Causes)
 		}
 	}
@@ -330,7 +307,7 @@ func TestLastWords(t *testing.T) {
 		if test.name != "no speaker runs" {
 			continue
 		}
-		c := cluster(t)
+		c := fixture.Cluster(t)
 		test.change(c)
 		if text := drawn(t, explained(t, c, "web")); !strings.Contains(text, "CrashLoopBackOff, last ended with Error: port 9472 is taken") {
 			t.Errorf("the speaker's last words are missing:\n%s", text)
