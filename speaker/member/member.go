@@ -218,7 +218,7 @@ func (m *Member) create(ctx context.Context) *memberlist.Memberlist {
 	m.awaitSeeds(ctx)
 	said := ""
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
-		ml, err := memberlist.Create(m.config())
+		ml, err := m.openGossip()
 		if err == nil {
 			m.mu.Lock()
 			m.ml, m.open = ml, true
@@ -243,6 +243,25 @@ func (m *Member) create(ctx context.Context) *memberlist.Memberlist {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// openGossip opens the sockets and takes part. An address that stands for all is left to memberlist, which knows how to find one to be reached at.
+func (m *Member) openGossip() (*memberlist.Memberlist, error) {
+	c := m.config()
+	if c.Transport != nil || !m.opt.BindAddress.IsValid() || m.opt.BindAddress.IsUnspecified() {
+		return memberlist.Create(c)
+	}
+	t, err := openTransport(netip.AddrPortFrom(m.opt.BindAddress, m.opt.Port))
+	if err != nil {
+		return nil, err
+	}
+	c.Transport = t
+	c.BindPort, c.AdvertisePort = int(t.bind.Port()), int(t.bind.Port())
+	ml, err := memberlist.Create(c)
+	if err != nil {
+		_ = t.Shutdown() // the first error says it
+	}
+	return ml, err
 }
 
 // seedsMost bounds how long gossip waits to know of other speakers before it opens.

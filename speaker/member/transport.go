@@ -1,0 +1,149 @@
+package member
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+const (
+	packetMost = 1 << 16 // bytes of a UDP packet at most
+	packetRoom = 2 << 20 // bytes of packets that may wait to be read; the kernel grants what it allows
+	acceptRest = 50 * time.Millisecond
+)
+
+// transport carries gossip over UDP and TCP. memberlist's own makes a buffer of 64 KiB for each packet, which at some thirty packets per second is
+// what a speaker that has nothing to do would mostly be collecting as garbage.
+type transport struct {
+	bind    netip.AddrPort
+	udp     *net.UDPConn
+	tcp     *net.TCPListener
+	packets chan *memberlist.Packet
+	streams chan net.Conn
+	closing chan struct{}
+	once    sync.Once
+	wg      sync.WaitGroup
+}
+
+var _ memberlist.NodeAwareTransport = (*transport)(nil)
+
+// openTransport listens on an address of this node; port 0 takes any that is free for both protocols. It ends with Shutdown.
+func openTransport(bind netip.AddrPort) (*transport, error) {
+	tcp, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(bind))
+	if err != nil {
+		return nil, fmt.Errorf("TCP: %w", err)
+	}
+	bind = netip.AddrPortFrom(bind.Addr(), uint16(tcp.Addr().(*net.TCPAddr).Port))
+	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(bind))
+	if err != nil {
+		_ = tcp.Close()
+		return nil, fmt.Errorf("UDP: %w", err)
+	}
+	_ = udp.SetReadBuffer(packetRoom) // with less, bursts are lost, and repeated
+	t := &transport{
+		bind: bind, udp: udp, tcp: tcp,
+		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), closing: make(chan struct{}),
+	}
+	t.wg.Go(t.read)
+	t.wg.Go(t.accept)
+	return t, nil
+}
+
+// read hands packets on until Shutdown.
+func (t *transport) read() {
+	buf := make([]byte, packetMost)
+	for {
+		n, from, err := t.udp.ReadFromUDPAddrPort(buf)
+		now := time.Now()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil || n == 0 { // such as an ICMP message about a packet of ours
+			continue
+		}
+		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		p := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: net.UDPAddrFromAddrPort(from), Timestamp: now}
+		select {
+		case t.packets <- p:
+		case <-t.closing:
+			return
+		}
+	}
+}
+
+// accept hands connections on until Shutdown.
+func (t *transport) accept() {
+	for {
+		conn, err := t.tcp.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			select { // too many files are open, most likely
+			case <-time.After(acceptRest):
+			case <-t.closing:
+				return
+			}
+			continue
+		}
+		select {
+		case t.streams <- conn:
+		case <-t.closing:
+			_ = conn.Close()
+			return
+		}
+	}
+}
+
+// FinalAdvertiseAddr implements memberlist.Transport.
+func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
+	return t.bind.Addr().AsSlice(), int(t.bind.Port()), nil
+}
+
+// WriteTo implements memberlist.Transport.
+func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("address of a speaker: %w", err)
+	}
+	_, err = t.udp.WriteToUDPAddrPort(b, netip.AddrPortFrom(to.Addr().Unmap(), to.Port()))
+	return time.Now(), err
+}
+
+// WriteToAddress implements memberlist.NodeAwareTransport.
+func (t *transport) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, error) {
+	return t.WriteTo(b, addr.Addr)
+}
+
+// PacketCh implements memberlist.Transport.
+func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
+
+// DialTimeout implements memberlist.Transport.
+func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+	d := net.Dialer{Timeout: timeout}
+	return d.Dial("tcp", addr)
+}
+
+// DialAddressTimeout implements memberlist.NodeAwareTransport.
+func (t *transport) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	return t.DialTimeout(addr.Addr, timeout)
+}
+
+// StreamCh implements memberlist.Transport.
+func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
+
+// Shutdown implements memberlist.Transport. It may be called again.
+func (t *transport) Shutdown() error {
+	var err error
+	t.once.Do(func() {
+		close(t.closing)
+		err = errors.Join(t.tcp.Close(), t.udp.Close())
+	})
+	t.wg.Wait()
+	return err
+}
