@@ -20,7 +20,7 @@ PLATFORMS := linux/amd64 linux/arm64 linux/arm/v7 linux/ppc64le linux/s390x linu
 
 # What is a laboratory, or runs in one; everything else is unit tests. Used as $$(...) in recipes, so that a tree that does not build is
 # an error and not an empty list.
-LABDIRS := /test/(lab|e2e|interop|chaos)(/|$$)
+LABDIRS := /test/(lab|e2e|interop|chaos|observe/live)(/|$$)
 UNIT    := all=$$($(GO) list ./...) && grep -vE '$(LABDIRS)|/test/bench(/|$$)' <<<"$$all"
 LAB     := all=$$($(GO) list ./...) && grep -E '$(LABDIRS)' <<<"$$all"
 GOFILES = $(wildcard $(sort $(shell git ls-files --cached --others --exclude-standard -- '*.go')))
@@ -62,10 +62,11 @@ image: cross-linux-$(shell $(GO) env GOARCH) ## Build the image for this machine
 	$$engine build --build-arg TARGETPLATFORM=linux/$$($(GO) env GOARCH) -t $(IMAGE) -f cmd/Dockerfile .
 
 .PHONY: generate
-generate: ## Write the generated files anew: deep copies, CRDs, the chart's copy of them
+generate: ## Write the generated files anew: deep copies, CRDs, the chart's copy of them, dashboards
 	$(TOOL) controller-gen object crd:crdVersions=v1 paths=./config/v1beta1 output:object:dir=config/v1beta1 output:crd:dir=config/crd
 	rm -f charts/herald/charts/crds/crds/*.yaml
 	cp config/crd/*.yaml charts/herald/charts/crds/crds/
+	$(GO) run ./charts/dashboards charts/herald/files/dashboards
 
 .PHONY: format
 format: ## Format the Go files
