@@ -109,7 +109,7 @@ type tally struct {
 
 func newTally() tally {
 	n := map[decide.Reason]uint64{}
-	for _, r := range []decide.Reason{decide.Elected, decide.TookOver, decide.Returned, decide.Won} {
+	for _, r := range []decide.Reason{decide.Elected, decide.TookOver, decide.Returned, decide.Moved, decide.Won} {
 		n[r] = 0 // so that the first is seen as an increase
 	}
 	return tally{&sync.Mutex{}, n}
