@@ -74,7 +74,9 @@ func NewMetrics() *Metrics {
 }
 
 func newDescs() descs {
-	desc := func(name, help string, labels ...string) *prometheus.Desc { return prometheus.NewDesc(name, help, labels, nil) }
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
 	return descs{
 		leader:      desc("herald_leader", "Whether this replica leads."),
 		allocations: desc("herald_allocations_total", "Addresses assigned, by pool, and assignments refused (pool is empty), by reason.", "pool", "result"),

@@ -75,7 +75,9 @@ func NewMetrics(opt MetricsOptions) *Metrics {
 }
 
 func newDescs() descs {
-	desc := func(name, help string, labels ...string) *prometheus.Desc { return prometheus.NewDesc(name, help, labels, nil) }
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
 	return descs{
 		announced:    desc("herald_announced_addresses", "Addresses that this node announces, by protocol.", "protocol"),
 		announcement: desc("herald_announcement", "1 for each address of a Service that this node announces.", "namespace", "service", "ip", "protocol"),
