@@ -30,11 +30,17 @@ func (s *stage) restarted(node string) {
 	})
 }
 
+// reached waits until a client gets a page from an address.
+func (s *stage) reached(ip netip.Addr) {
+	s.t.Helper()
+	s.eventually("a page", func(ctx context.Context) error { _, err := s.Get(ctx, s.Client, ip); return err })
+}
+
 // unnoticed does something while a client asks for an address and holds connections to it: the answer is the same all the time, and no
 // connection breaks.
 func (s *stage) unnoticed(ip netip.Addr, do func()) {
 	s.t.Helper()
-	s.eventually("a page", func(ctx context.Context) error { _, err := s.Get(ctx, s.Client, ip); return err })
+	s.reached(ip)
 	ctx, stop := context.WithCancel(s.t.Context())
 	defer stop()
 	opened := make(chan struct{})
@@ -117,6 +123,7 @@ func TestRestartWithoutAPIServer(t *testing.T) {
 		s.must(s.Cluster.StartAPIServer(context.Background()))
 		s.must(s.WaitSpeakers(context.Background()))
 	})
+	s.reached(ip) // kube-proxy knows it
 	s.Cluster.StopAPIServer()
 	time.Sleep(quiet)
 	s.unnoticed(ip, func() {

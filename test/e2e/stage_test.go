@@ -17,8 +17,7 @@ import (
 	"github.com/heraldlb/herald/test/e2e/scene"
 )
 
-// patience is how long something may take that normally takes under a second: the machine may be busy, and what
-// is not ours (kube-proxy above all) comes back up to a minute late after an outage of the API server.
+// patience is how long something may take that normally takes under a second: the machine may be very busy.
 const patience = 3 * time.Minute
 
 // stage is the laboratory as one test uses it: what goes wrong ends the test.

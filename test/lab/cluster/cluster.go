@@ -58,6 +58,7 @@ type Cluster struct {
 	mu        sync.Mutex
 	api       *process   // nil while stopped
 	leaders   []*process // controller manager and scheduler: they run while the API server does
+	proxies   []*proxy
 	processes []*process // all others, in the order of their start
 }
 
@@ -138,15 +139,20 @@ func (c *Cluster) run(name string, args []string) error {
 }
 
 // StartAPIServer starts the API server, waits until it is ready, and lets controller manager and scheduler begin. It does nothing when they
-// run already.
+// run already. Every kube-proxy begins anew too: after a few outages it would else come back up to a minute late, as its client waits twice
+// as long after each error, and no test of ours is about that.
 func (c *Cluster) StartAPIServer(ctx context.Context) error {
-	if err := c.ensureAPIServer(); err != nil {
+	started, err := c.ensureAPIServer()
+	if err != nil {
 		return err
 	}
 	if err := c.waitReady(ctx); err != nil {
 		return err
 	}
-	return c.ensureLeaders()
+	if err := c.ensureLeaders(); err != nil || !started {
+		return err
+	}
+	return c.restartProxies()
 }
 
 func (c *Cluster) ensureLeaders() error {
@@ -168,23 +174,23 @@ func (c *Cluster) ensureLeaders() error {
 	return nil
 }
 
-func (c *Cluster) ensureAPIServer() error {
+// ensureAPIServer says whether it had to start the API server.
+func (c *Cluster) ensureAPIServer() (started bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.api != nil && c.api.failure() == nil {
-		return nil
+		return false, nil
 	}
 	p, err := start(c.o.Host, c.logDir(), "kube-apiserver", c.o.Binary, append([]string{"kube-apiserver"}, c.apiServerArgs()...)...)
 	if err != nil {
-		return err
+		return false, err
 	}
 	c.api = p
-	return nil
+	return true, nil
 }
 
 // StopAPIServer kills the API server and with it every connection to it, and returns when it is gone. Controller manager and scheduler end
-// too, as they do in a cluster where they lose their lease. Running on they would, after a few outages, come back up to a minute late:
-// their clients wait twice as long after each error.
+// too, as they do in a cluster where they lose their lease.
 func (c *Cluster) StopAPIServer() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -204,14 +210,20 @@ func (c *Cluster) Err() error {
 	for _, p := range slices.Concat(c.leaders, c.processes) {
 		list = append(list, p.failure())
 	}
+	for _, p := range c.proxies {
+		list = append(list, p.process.failure())
+	}
 	return errors.Join(list...)
 }
 
 // Close ends everything that was started and waits for it.
 func (c *Cluster) Close() {
 	c.mu.Lock()
-	all := append([]*process(nil), c.processes...)
-	c.processes = nil
+	all := slices.Clone(c.processes)
+	for _, p := range c.proxies {
+		all = append(all, p.process)
+	}
+	c.processes, c.proxies = nil, nil
 	c.mu.Unlock()
 	c.StopAPIServer()
 	for _, p := range slices.Backward(all) {

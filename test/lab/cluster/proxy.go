@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"os"
 )
@@ -45,12 +46,37 @@ func (c *Cluster) StartProxy(node string, host Host) error {
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		return err
 	}
-	p, err := start(host, c.logDir(), name, c.o.Binary, "kube-proxy", "--config="+config)
-	if err != nil {
+	p := &proxy{name: name, host: host, config: config}
+	if err := c.startProxy(p); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.processes = append(c.processes, p)
+	c.proxies = append(c.proxies, p)
 	return nil
+}
+
+// proxy is a kube-proxy that can be started again.
+type proxy struct {
+	name    string
+	host    Host
+	config  string // path
+	process *process
+}
+
+func (c *Cluster) startProxy(p *proxy) (err error) {
+	p.process, err = start(p.host, c.logDir(), p.name, c.o.Binary, "kube-proxy", "--config="+p.config)
+	return err
+}
+
+// restartProxies starts every kube-proxy anew. What each has told its kernel stays in force meanwhile.
+func (c *Cluster) restartProxies() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []error
+	for _, p := range c.proxies {
+		p.process.kill()
+		list = append(list, c.startProxy(p))
+	}
+	return errors.Join(list...)
 }
