@@ -13,10 +13,10 @@ func bgp() dashboard {
 
 func sessionPanels(s scope) []panel {
 	return []panel{
-		stat("Established", count, "BGP sessions that are up.", s, `sum(herald_bgp_session_up@) or vector(0)`).whole().thresholds(neutral),
-		stat("Down", count, "BGP sessions that a node should have, and that are not established.", s, `count(herald_bgp_session_up@ == 0) or vector(0)`).
+		stat("Established", "BGP sessions that are up.", s, `sum(herald_bgp_session_up@) or vector(0)`).whole().thresholds(neutral),
+		stat("Down", "BGP sessions that a node should have, and that are not established.", s, `count(herald_bgp_session_up@ == 0) or vector(0)`).
 			whole().thresholds(good, at(1, bad)),
-		stat("Lost in the last hour", count, "How often a session went down.", s,
+		stat("Lost in the last hour", "How often a session went down.", s,
 			`sum(increase(herald_bgp_session_transitions_total@{state="down"}[1h])) or vector(0)`).whole().thresholds(good, at(1, notice)),
 		graph("Sessions by peer", count, "Nodes that have an established session with the peer.", s, q(`sum by (peer) (herald_bgp_session_up@)`, "{{peer}}")).whole().size(12, 8),
 		states("Sessions by node and peer", "Each session over time. kubectl herald bgp says why one is down.", s,

@@ -124,8 +124,8 @@ func newPanel(kind, title, unit, description string, s scope, queries []query) p
 }
 
 // stat is one number as it is now, with its course behind it.
-func stat(title, unit, description string, s scope, expr string) panel {
-	p := newPanel("stat", title, unit, description, s, []query{{expr, title}})
+func stat(title, description string, s scope, expr string) panel {
+	p := newPanel("stat", title, count, description, s, []query{{expr, title}})
 	p.GridPos = gridPos{W: 4, H: 4}
 	p.Options = map[string]any{
 		"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},

@@ -25,7 +25,7 @@ func ownerPanels(s scope) []panel {
 
 func movePanels(s scope) []panel {
 	return []panel{
-		stat("Moves in the last hour", count, "How often a node took an address that another one had.", s,
+		stat("Moves in the last hour", "How often a node took an address that another one had.", s,
 			`sum(increase(herald_l2_ownership_changes_total@{reason!="Elected"}[1h])) or vector(0)`).whole().thresholds(good, at(10, notice)).size(4, 8),
 		graph("Ownership changes by reason", count,
 			"Elected: nobody had the address. TookOver: its owner is gone, or no longer eligible. Returned: it came back to its first choice. Won: two claimed it.", s,

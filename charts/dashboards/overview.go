@@ -24,18 +24,18 @@ func overview() dashboard {
 
 func nowPanels(s scope) []panel {
 	return []panel{
-		stat("Services served", count, "Services that have their addresses and are announced.", s,
+		stat("Services served", "Services that have their addresses and are announced.", s,
 			`sum(herald_announced_services@{state="Announced"}) or vector(0)`).whole().thresholds(neutral),
-		stat("Without address", count, "Services that wait for an address; below stands why.", s,
+		stat("Without address", "Services that wait for an address; below stands why.", s,
 			`sum(herald_services@{state!~"Allocated|Deleting"}) or vector(0)`).whole().thresholds(good, at(1, bad)),
-		stat("Unannounced", count, "Services that have an address, and no node announces it.", s,
+		stat("Unannounced", "Services that have an address, and no node announces it.", s,
 			`sum(herald_announced_services@{state!~"Announced|Pending"}) or vector(0)`).whole().thresholds(good, at(1, bad)),
-		stat("Config problems", count, "Problems with objects of Herald's kinds; their condition Ready says what is wrong.", s,
+		stat("Config problems", "Problems with objects of Herald's kinds; their condition Ready says what is wrong.", s,
 			`sum(max by (cluster, namespace, kind) (herald_config_problems@)) or vector(0)`).whole().thresholds(good, at(1, notice)),
-		stat("Nodes without speaker", count, "Nodes that should run a speaker, and none can be scraped.", s,
+		stat("Nodes without speaker", "Nodes that should run a speaker, and none can be scraped.", s,
 			`clamp_min(sum(herald_nodes@{state=~"reporting|missing"}) - count(herald_announced_addresses@{protocol="ARP"}), 0) or vector(0)`).
 			whole().thresholds(good, at(1, bad)),
-		stat("BGP sessions down", count, "Sessions that a node should have, and that are not established.", s,
+		stat("BGP sessions down", "Sessions that a node should have, and that are not established.", s,
 			`count(herald_bgp_session_up@ == 0) or vector(0)`).whole().thresholds(good, at(1, bad)),
 	}
 }
