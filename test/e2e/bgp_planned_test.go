@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -13,83 +11,29 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/heraldlb/herald/test/e2e/scene"
-	"github.com/heraldlb/herald/test/lab/probe"
-	"github.com/heraldlb/herald/test/lab/router"
 )
 
-const (
-	// connectEvery is the pace of new connections to one address.
-	connectEvery = 40 * time.Millisecond
-	// connectLimit is how long a connection may take: a user would give up after that. That no packet gets lost on the way is not for a machine
-	// that is busy with other tests to say; test/bench/bgp measures it.
-	connectLimit = 5 * time.Second
-)
-
-// passage is what a client behind the router, and the router itself, saw of some addresses while something happened.
-type passage struct {
-	attempts probe.Attempts
-	streams  probe.Streams
-	changes  []router.Event // of the routes in the router's kernel
+// behindRouter is the load from behind the router on each address. A user would give up after such a time; that no packet gets lost on the way
+// is not for a machine that is busy with other tests to say; test/bench/bgp measures it.
+func behindRouter() scene.Load {
+	return scene.Load{Every: 40 * time.Millisecond, Limit: 5 * time.Second, Streams: 4}
 }
 
-// passing lets a client behind the router make connections to addresses, and hold some, while something is done.
-func (s *stage) passing(ips []netip.Addr, do func()) passage {
+// passing puts load on addresses from behind the router while something is done, and checks that every new connection comes about.
+func (s *stage) passing(ips []netip.Addr, do func()) *scene.Passage {
 	s.t.Helper()
-	for _, ip := range ips {
-		s.eventually("a page from "+ip.String(), func(ctx context.Context) error { _, err := s.Get(ctx, s.FarClient, ip); return err })
-	}
-	watch, err := router.NewWatch(s.RouterHost)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute)
+	defer cancel()
+	p, err := s.Pass(ctx, ips, behindRouter(), do)
 	s.must(err)
-	ctx, stop := context.WithCancel(s.t.Context())
-	defer stop()
-	var p passage
-	var mu sync.Mutex
-	var watching, running, opened sync.WaitGroup
-	watching.Go(func() {
-		for e := range watch.Events() {
-			if slices.ContainsFunc(ips, func(ip netip.Addr) bool { return e.Route.Prefix == netip.PrefixFrom(ip, ip.BitLen()) }) {
-				p.changes = append(p.changes, e)
-			}
-		}
-	})
-	for _, ip := range ips {
-		opened.Add(1)
-		running.Go(func() {
-			held := probe.HoldStreams(ctx, s.FarClient, "http://"+netip.AddrPortFrom(ip, 80).String()+"/hold?every=100ms", 4, opened.Done)
-			mu.Lock()
-			defer mu.Unlock()
-			p.streams = append(p.streams, held...)
-		})
-	}
-	opened.Wait()
-	for _, ip := range ips {
-		running.Go(func() {
-			made := probe.NewConnects(s.FarClient, netip.AddrPortFrom(ip, 80).String(), connectEvery, connectLimit).Run(ctx)
-			mu.Lock()
-			defer mu.Unlock()
-			p.attempts = append(p.attempts, made...)
-		})
-	}
-	do()
-	stop()
-	running.Wait()
-	s.must(watch.Close())
-	watching.Wait()
-	return p
-}
-
-// allConnected checks that every new connection came about.
-func (s *stage) allConnected(p passage) {
-	s.t.Helper()
-	var slowest time.Duration
-	for _, a := range p.attempts {
-		slowest = max(slowest, a.Took)
+	for _, a := range p.Attempts {
 		if a.Err != nil {
 			s.t.Errorf("a connection failed: %v", a.Err)
 		}
 	}
 	s.t.Logf("%d new connections, %d failed, the slowest took %s; %d streams, %d broken; %d route changes at the router",
-		len(p.attempts), p.attempts.Failed(), slowest.Round(time.Millisecond), len(p.streams), p.streams.Broken(), len(p.changes))
+		len(p.Attempts), p.Attempts.Failed(), p.Slowest().Round(time.Millisecond), len(p.Streams), p.Streams.Broken(), len(p.Changes))
+	return p
 }
 
 // routedAddresses makes Services of the pool "routed", one of each family, and returns their addresses once the router has all nodes for them.
@@ -123,13 +67,12 @@ func TestSpeakersUpgradedBehindRouter(t *testing.T) {
 		s.must(s.WaitSpeakers(t.Context()))
 		time.Sleep(quiet)
 	})
-	s.allConnected(p)
-	for _, stream := range p.streams {
+	for _, stream := range p.Streams {
 		if stream.Err != nil {
 			t.Errorf("a connection broke: %v", stream.Err)
 		}
 	}
-	for _, c := range p.changes {
+	for _, c := range p.Changes {
 		if c.Deleted || len(c.Route.NextHops) < len(s.Nodes) {
 			t.Errorf("the router changed a route: deleted=%v %s", c.Deleted, c.Route)
 		}
@@ -164,11 +107,8 @@ func TestDrainBehindRouter(t *testing.T) {
 		}
 		time.Sleep(quiet)
 	})
-	s.allConnected(p)
-	for _, c := range p.changes {
-		if c.Deleted {
-			t.Errorf("the router took out %s", c.Route.Prefix)
-		}
+	for _, c := range p.Deleted() {
+		t.Errorf("the router took out %s", c.Route.Prefix)
 	}
 	s.undisturbed(before, "router-v4")
 	s.undisturbed(before, "router-v6")

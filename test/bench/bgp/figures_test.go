@@ -2,7 +2,6 @@ package bgp
 
 import (
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -19,15 +18,6 @@ const (
 	idle   = 30 * time.Second // watched for what it costs to do nothing
 	away   = 2 * time.Second  // of a speaker that restarts
 )
-
-func median(list []time.Duration) time.Duration {
-	sorted := slices.Sorted(slices.Values(list))
-	return sorted[len(sorted)/2]
-}
-
-func span(list []time.Duration) string {
-	return fmt.Sprintf("%s (%s..%s)", figures.Text(median(list)), figures.Text(slices.Min(list)), figures.Text(slices.Max(list)))
-}
 
 // TestFigures measures everything and prints the table.
 func TestFigures(t *testing.T) {
@@ -67,21 +57,21 @@ func fourPeers(t *testing.T, r *figures.Report) {
 	r.Add("1s", figures.Text(time.Since(began)), "4 sessions up, from when the engine is told of them (polled by vtysh)")
 
 	load, withdraw := s.rounds(all)
-	r.Add("2s", span(load), "%d routes to 4 FRR peers, median of %d", many, rounds)
-	r.Add("1.2s", span(withdraw), "%d routes withdrawn from 4 FRR peers, median of %d", many, rounds)
+	r.Add("2s", figures.Span(load), "%d routes to 4 FRR peers, median of %d", many, rounds)
+	r.Add("1.2s", figures.Span(withdraw), "%d routes withdrawn from 4 FRR peers, median of %d", many, rounds)
 
 	must(t, all[3].Freeze())
 	load, withdraw = s.rounds(all[:3])
 	must(t, all[3].Thaw())
-	r.Add("the same", span(load), "%d routes to the other 3 with one peer hung, median of %d", many, rounds)
-	r.Add("the same", span(withdraw), "%d routes withdrawn from the other 3 with one peer hung, median of %d", many, rounds)
+	r.Add("the same", figures.Span(load), "%d routes to the other 3 with one peer hung, median of %d", many, rounds)
+	r.Add("the same", figures.Span(withdraw), "%d routes withdrawn from the other 3 with one peer hung, median of %d", many, rounds)
 	s.received(0, all...)
 
 	before := s.engine.cpu()
 	s.tell(many)
 	s.received(many, all...)
 	r.Add("20s", figures.Text(s.engine.cpu()-before), "processor time of the engine for %d routes to 4 peers", many)
-	r.Add("100ms", span(s.oneMore(all)), "one more route at %d, until FRR has it, median of %d", many, tries)
+	r.Add("100ms", figures.Span(s.oneMore(all)), "one more route at %d, until FRR has it, median of %d", many, tries)
 	r.Add("150 MiB", fmt.Sprintf("%.0f MiB", s.engine.memory("VmRSS")), "memory (RSS) of the engine's process with %d routes at 4 peers", many+tries)
 	r.Add("", fmt.Sprintf("%.0f MiB", s.engine.memory("VmHWM")), "the most it ever had")
 	before = s.engine.cpu()

@@ -3,6 +3,7 @@ package figures
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -36,4 +37,15 @@ func Text(d time.Duration) string {
 		return d.Round(100 * time.Microsecond).String()
 	}
 	return d.Round(time.Millisecond).String()
+}
+
+// Median returns the sample in the middle.
+func Median(samples []time.Duration) time.Duration {
+	sorted := slices.Sorted(slices.Values(samples))
+	return sorted[len(sorted)/2]
+}
+
+// Span prints the median, and the least and most in brackets.
+func Span(samples []time.Duration) string {
+	return fmt.Sprintf("%s (%s..%s)", Text(Median(samples)), Text(slices.Min(samples)), Text(slices.Max(samples)))
 }
