@@ -39,7 +39,7 @@ type Announcer struct {
 	poked    chan struct{} // capacity 1: a session's status changed
 	changed  chan struct{} // capacity 1: sessions was replaced
 	sessions atomic.Pointer[[]config.Session]
-	held     atomic.Pointer[map[string]Session] // by name of the peer; never changed after it was stored
+	held     atomic.Pointer[map[string]account] // by name of the peer; never changed after it was stored
 }
 
 // New returns an Announcer that does nothing until Run.
@@ -66,12 +66,12 @@ func (a *Announcer) Sessions() []config.Session {
 	return nil
 }
 
-// Counters returns the counters of every session that is held, by the name of the peer.
+// Counters returns what has been counted for every peer that has, or had, a session, by name. It goes on when the session is replaced.
 func (a *Announcer) Counters() map[string]Counters {
 	out := map[string]Counters{}
 	if held := a.held.Load(); held != nil {
-		for name, s := range *held {
-			out[name] = s.Status().Counters
+		for name, of := range *held {
+			out[name] = of.sum()
 		}
 	}
 	return out
@@ -95,6 +95,7 @@ func (a *Announcer) Run(ctx context.Context) error {
 		Announcer: a,
 		ctx:       context.WithoutCancel(ctx),
 		seats:     map[string]*seat{},
+		accounts:  map[string]account{},
 		leaving:   map[place]<-chan struct{}{},
 	}
 	defer o.look()()
@@ -142,6 +143,7 @@ type owner struct {
 	told     *Desired        // as applied last
 	drain    drain
 	seats    map[string]*seat          // by name of the peer
+	accounts map[string]account        // likewise
 	leaving  map[place]<-chan struct{} // by router: closed when the last session with it has said goodbye
 	wg       sync.WaitGroup
 	identity netip.Addr // default router identifier; kept once chosen, so that a change of node addresses resets no session
@@ -209,6 +211,7 @@ func (o *owner) apply(d *Desired) {
 	for _, name := range slices.Sorted(maps.Keys(o.seats)) {
 		if _, ok := want[name]; !ok {
 			o.stop(name, ErrRemoved)
+			delete(o.accounts, name)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
@@ -324,6 +327,7 @@ func (o *owner) start(name string, s *seat) {
 	ctx, cancel := context.WithCancelCause(o.ctx)
 	s.cancel = cancel
 	s.gone = make(chan struct{})
+	o.accounts[name] = o.accounts[name].next(sitting{s.session, s.gone})
 	before := o.leaving[s.neighbor.router()]
 	delete(o.leaving, s.neighbor.router())
 	o.wg.Go(func() {
@@ -357,13 +361,10 @@ func (o *owner) stop(name string, cause error) {
 // publish makes the state of the sessions known, when it changed.
 func (o *owner) publish() {
 	next := make([]config.Session, 0, len(o.seats))
-	held := make(map[string]Session, len(o.seats))
 	for _, name := range slices.Sorted(maps.Keys(o.seats)) {
 		next = append(next, o.seats[name].report(name))
-		if s := o.seats[name].session; s != nil {
-			held[name] = s
-		}
 	}
+	held := maps.Clone(o.accounts)
 	o.held.Store(&held)
 	if last := o.Announcer.sessions.Load(); last != nil && slices.EqualFunc(*last, next, sameSession) {
 		return

@@ -62,12 +62,14 @@ func (s *fakeSession) Run(ctx context.Context) {
 	s.running[router] = s
 	s.starts[s.Name]++
 	s.status.State = Established
+	s.status.Ups++
 	s.mu.Unlock()
 	s.changed()
 	<-ctx.Done()
 	time.Sleep(s.wait()) // fake time
 	s.mu.Lock()
 	delete(s.running, router)
+	s.status.Downs++
 	s.ends = append(s.ends, s.Name+": "+context.Cause(ctx).Error())
 	s.mu.Unlock()
 }
