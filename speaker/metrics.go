@@ -235,8 +235,8 @@ func (r reader) sessions() {
 func (r reader) paths() {
 	for _, s := range r.opt.BFD.Sessions() {
 		r.gauge(r.pathUp, truth(s.State == bfd.Up), s.Key)
-		r.count(r.pathTransitions, s.Ups, s.Key, "up")
-		r.count(r.pathTransitions, s.Losses, s.Key, "down")
+		r.count(r.pathTransitions, s.Earlier.Ups+s.Ups, s.Key, "up")
+		r.count(r.pathTransitions, s.Earlier.Losses+s.Losses, s.Key, "down")
 	}
 }
 

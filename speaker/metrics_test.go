@@ -142,7 +142,7 @@ func full() *node {
 			{Peer: "r2", State: string(bgp.Active)},
 		},
 		counters: map[string]bgp.Counters{"r1": {Sent: 9, Received: 8, Refused: 7, Ups: 2, Downs: 1}, "r2": {}},
-		paths:    []bfd.Status{{Key: "r1", State: bfd.Up, Ups: 3, Losses: 2}},
+		paths:    []bfd.Status{{Key: "r1", State: bfd.Up, Ups: 1, Losses: 2, Earlier: bfd.Tally{Ups: 2}}},
 		view: &member.View{
 			Known: 9, Alive: 6, Awaited: 1, // two are dead, and one that lives has not said anything yet
 			Members: []decide.Member{

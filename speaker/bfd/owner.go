@@ -24,13 +24,14 @@ type owner struct {
 	seats   map[Endpoint]*seat
 	byLocal map[uint32]*seat  // by our discriminator
 	blocked map[string]Status // wants that cannot be, by key
+	tallies map[string]tally  // by key
 	dirty   bool              // seats or keys changed: publish
 }
 
 func newOwner(ctx context.Context, r *Runner) *owner {
 	o := &owner{
 		Runner: r, events: make(chan event),
-		ports: map[Port]*port{}, seats: map[Endpoint]*seat{}, byLocal: map[uint32]*seat{}, blocked: map[string]Status{},
+		ports: map[Port]*port{}, seats: map[Endpoint]*seat{}, byLocal: map[uint32]*seat{}, blocked: map[string]Status{}, tallies: map[string]tally{},
 	}
 	o.ctx, o.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return o
@@ -331,6 +332,29 @@ func (o *owner) publish() {
 	}
 	next = slices.AppendSeq(next, maps.Values(o.blocked))
 	slices.SortFunc(next, func(a, b Status) int { return strings.Compare(a.Key, b.Key) })
+	o.tallies = carry(o.tallies, next)
 	o.sessions.Store(&next)
 	signal(o.changed)
+}
+
+// tally is what was counted for a key: by the session there is, and by those before.
+type tally struct {
+	session      uint32 // its discriminator
+	now, earlier Tally
+}
+
+// carry completes statuses by what was counted before their sessions, and returns the tallies of their keys.
+func carry(before map[string]tally, list []Status) map[string]tally {
+	after := make(map[string]tally, len(list))
+	for i := range list {
+		st := &list[i]
+		t := before[st.Key]
+		if t.session != st.Discriminator {
+			t = tally{session: st.Discriminator, earlier: Tally{t.earlier.Ups + t.now.Ups, t.earlier.Losses + t.now.Losses}}
+		}
+		t.now = Tally{st.Ups, st.Losses}
+		st.Earlier = t.earlier
+		after[st.Key] = t
+	}
+	return after
 }

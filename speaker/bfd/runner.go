@@ -40,8 +40,12 @@ type Status struct {
 	// Losses counts the times it was up and the path, or the neighbour, failed. A neighbour that took the session down on purpose
 	// (AdminDown) has not failed and is not counted: RFC 5882 section 3.2 asks to draw no conclusion from that.
 	Losses    uint64
+	Earlier   Tally  // of the sessions before, since somebody wants the key without a break
 	LastError string // what keeps the session from working, for the operator; empty when nothing is known to
 }
+
+// Tally counts for one key like Status does for one session.
+type Tally struct{ Ups, Losses uint64 }
 
 // Dropped counts packets that were not believed.
 type Dropped struct {

@@ -168,6 +168,42 @@ func TestRunnerOtherAddress(t *testing.T) {
 	})
 }
 
+// TestRunnerTallies: what was counted for a key goes on with another session, and is forgotten with the key.
+func TestRunnerTallies(t *testing.T) {
+	bubble(t, func(t *testing.T, s *scene) {
+		p := profile(50*ms, 50*ms, 3)
+		locals := []string{"", "10.0.0.1"} // each change makes another session
+		lose := func() {
+			s.setCut("10.0.0.1", "10.0.0.2", true)
+			pass(time.Second)
+			s.setCut("10.0.0.1", "10.0.0.2", false)
+			pass(5 * time.Second)
+		}
+		s.both(50 * ms)
+		pass(3 * time.Second)
+		for i := range uint64(6) {
+			lose()
+			s.expectUp()
+			if a := s.a.of("b"); a.Ups+a.Earlier.Ups != 2*(i+1) || a.Losses+a.Earlier.Losses != i+1 {
+				t.Errorf("session %d: %d and %d times up, %d and %d losses", i, a.Earlier.Ups, a.Ups, a.Earlier.Losses, a.Losses)
+			}
+			w := Want{Key: "b", Peer: addr("10.0.0.2"), Profile: p}
+			if local := locals[(i+1)%2]; local != "" {
+				w.Local = addr(local)
+			}
+			s.a.Set([]Want{w})
+			pass(10 * time.Second)
+		}
+		s.a.Set(nil)
+		pass(10 * time.Second)
+		s.a.Set([]Want{{Key: "b", Peer: addr("10.0.0.2"), Profile: p}})
+		pass(10 * time.Second)
+		if a := s.a.of("b"); a.Ups != 1 || a.Earlier != (Tally{}) {
+			t.Errorf("after nobody wanted it: %+v", a)
+		}
+	})
+}
+
 func TestRunnerPortTaken(t *testing.T) {
 	bubble(t, func(t *testing.T, s *scene) {
 		key := socket{"a", Port{Family: config.IPv4}}
