@@ -142,6 +142,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 	changed := make(chan struct{}, 1)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { s.forward(ctx, changed); return nil })
+	g.Go(func() error { s.pulse.run(ctx, changed); return nil })
 	g.Go(func() error { s.loop(ctx, changed); return nil })
 	return g.Wait()
 }
@@ -171,8 +172,6 @@ func (s *Speaker) forward(ctx context.Context, out chan<- struct{}) {
 }
 
 func (s *Speaker) loop(ctx context.Context, changed <-chan struct{}) {
-	beat := time.NewTicker(beatEvery)
-	defer beat.Stop()
 	for {
 		var again <-chan time.Time
 		if wait := s.step(time.Now()); wait > 0 {
@@ -183,26 +182,11 @@ func (s *Speaker) loop(ctx context.Context, changed <-chan struct{}) {
 			return
 		case <-time.After(minInterval):
 		}
-		if !s.idle(ctx, beat.C, changed, again) {
-			return
-		}
-	}
-}
-
-// idle waits until there is something to do, and reports false when ctx ended instead.
-func (s *Speaker) idle(ctx context.Context, beat <-chan time.Time, changed <-chan struct{}, again <-chan time.Time) bool {
-	for {
 		select {
 		case <-ctx.Done():
-			return false
+			return
 		case <-changed:
-			return true
 		case <-again:
-			return true
-		case <-beat:
-			if s.pulse.beat(time.Now()) {
-				return true
-			}
 		}
 	}
 }
@@ -211,7 +195,7 @@ func (s *Speaker) idle(ctx context.Context, beat <-chan time.Time, changed <-cha
 func (s *Speaker) step(now time.Time) time.Duration {
 	view, snap := s.opt.Gossip.View(), s.snapshot()
 	seeds := s.seed()
-	if held, wait := s.thaw(now, view); held {
+	if held, wait := s.thaw(time.Now(), view); held { // what came before may have taken long
 		return wait
 	}
 	back, again := s.resume.check(now, view, s.opt.Keeper, seeds, snap.Synced)

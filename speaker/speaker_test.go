@@ -239,6 +239,28 @@ func TestDefendsAtABoundedRate(t *testing.T) {
 	})
 }
 
+// A step that takes long, as with very many Services on a busy node, is not the process standing still: the others do not find this speaker dead.
+func TestASlowStepIsNoFreeze(t *testing.T) {
+	journey(t, func(t *testing.T, w *world, stop func() *Speaker) {
+		w.change(func(w *world) { w.snap, w.view = asked(), viewOf() })
+		time.Sleep(settleMost)
+		w.holds(t, "alone", true)
+		w.change(func(w *world) { w.slow = 3 * frozenAfter })
+		for range 5 {
+			time.Sleep(2 * frozenAfter)
+			w.change(func(w *world) {})
+		}
+		w.holds(t, "slow", true)
+		w.read(func(w *world) {
+			if w.resyncs > 0 {
+				t.Errorf("asked the others %d times what happened meanwhile", w.resyncs)
+			}
+		})
+		w.change(func(w *world) { w.slow = 0 })
+		stop()
+	})
+}
+
 // A node whose cable was out hears nobody when it is back, and would take everything for a moment.
 func TestBackOnTheSegmentItListensFirst(t *testing.T) {
 	journey(t, func(t *testing.T, w *world, stop func() *Speaker) {

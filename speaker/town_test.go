@@ -115,6 +115,7 @@ func (h *house) begin() {
 		Source: houseSource{h}, Links: houseLinks{h}, Gossip: houseGossip{h}, L2: houseL2{h}, BGP: houseBGP{h}, Reporter: houseReporter{h},
 		Log: slog.New(slog.DiscardHandler),
 	})
+	h.speaker.pulse.hold = h.standStill
 	ctx, cancel := context.WithCancel(context.Background())
 	h.stop, h.done = cancel, make(chan struct{})
 	s, done, run := h.speaker, h.done, h.run
@@ -428,15 +429,20 @@ type houseSource struct{ *house }
 func (h houseSource) Changed() <-chan struct{} { return h.source }
 func (h houseSource) Stale() time.Time         { return time.Time{} }
 func (h houseSource) Snapshot() *config.Snapshot {
+	h.standStill()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.snap
+}
+
+// standStill returns when the process is not frozen.
+func (h *house) standStill() {
 	h.mu.Lock()
 	frozen := h.frozen
 	h.mu.Unlock()
 	if frozen != nil {
 		<-frozen
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.snap
 }
 
 func (h houseSource) Seeds() []netip.Addr {

@@ -33,6 +33,7 @@ type world struct {
 	resyncs int
 	stale   time.Time
 	denied  bool
+	slow    time.Duration // how long a step takes
 
 	source, link, gossip, layer2, router chan struct{}
 }
@@ -169,4 +170,8 @@ func (w worldBGP) Set(d bgp.Desired)          { w.read(func(x *world) { x.routes
 
 type worldReporter struct{ *world }
 
-func (w worldReporter) Report(r Report) { w.read(func(x *world) { x.report = r }) }
+func (w worldReporter) Report(r Report) {
+	var slow time.Duration
+	w.read(func(x *world) { x.report, slow = r, x.slow })
+	time.Sleep(slow)
+}
