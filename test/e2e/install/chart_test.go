@@ -26,6 +26,7 @@ const (
 )
 
 const chartValues = `
+metrics: {certSecret: metrics-tls, serverName: metrics.example.com}
 config:
   ipAddressPools:
     - name: lan
@@ -62,6 +63,7 @@ func TestChart(t *testing.T) {
 		{"rules", checkRules},
 		{"a speaker writes about its own node only", checkPolicy},
 		{"permissions", checkPermissions},
+		{"metrics with a certificate that comes late", checkCertificate},
 		{"definitions are brought up to date", checkStaleDefinitions},
 		{"the user's objects outlive an uninstall", checkUninstall},
 		{"everything goes when that is asked for", checkDelete},
@@ -253,7 +255,7 @@ func checkStaleDefinitions(t *testing.T, l *lab.Lab) {
 	if have := kubectl(t, l, column...); have != "Old" {
 		t.Fatalf("the column is called %q", have)
 	}
-	if err := l.HelmUpgrade(deadline(t), chartRelease, chartNamespace, chartValues); err != nil {
+	if err := l.HelmUpgrade(deadline(t), chartRelease, chartNamespace, strings.Replace(chartValues, "metrics: {", "metrics: {secure: false, ", 1)); err != nil {
 		jobs, _ := l.Kubectl(deadline(t), "--namespace", chartNamespace, "describe", "jobs,pods")
 		t.Fatalf("%v\n%s", err, jobs)
 	}
@@ -267,6 +269,7 @@ func checkStaleDefinitions(t *testing.T, l *lab.Lab) {
 		t.Errorf("the annotation of another is %q", have)
 	}
 	nothingOf(t, l, "jobs", "crds-apply")
+	checkPlain(t, l)
 }
 
 // nothingOf makes sure that the chart's job and what it was allowed are gone.
