@@ -3,6 +3,7 @@ package speaker
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/heraldlb/herald/speaker/decide"
 	"github.com/heraldlb/herald/speaker/inspect"
 	"github.com/heraldlb/herald/speaker/member"
+	"github.com/heraldlb/herald/speaker/reconcile"
 )
 
 // Report is what a speaker tells of itself, as values.
@@ -61,7 +63,7 @@ func (s *Speaker) report(facts decide.Facts, view *member.View) Report {
 		r.Troubles = append(r.Troubles, Trouble{Reason: gossipDown, Message: view.Trouble})
 		fallthrough
 	default:
-		r.Known, r.Alive, r.Missing = view.Known, view.Alive, view.Missing
+		r.Known, r.Alive, r.Missing = s.census.told.known, s.census.told.alive, s.census.told.missing
 	}
 	if !facts.Config.Synced {
 		r.Troubles = append(r.Troubles, Trouble{Reason: "NotSynced", Message: "the API server has not yet told what to announce"})
@@ -132,11 +134,12 @@ func unclaimed(members []decide.Member, node string, a netip.Addr) bool {
 	})
 }
 
-// Bounds on how often a SpeakerStatus is written: the first change after a pause is written at once.
-const (
-	reportEvery = 250 * time.Millisecond
-	reportRetry = 2 * time.Second
-)
+// reportEvery bounds how often a SpeakerStatus is written: the first change after a pause is written at once.
+const reportEvery = 250 * time.Millisecond
+
+// reportRetry is how long to wait after a write that failed. All speakers fail when the API server does: half of it is left to chance, so that they
+// are not back all at once.
+func reportRetry() reconcile.Backoff { return reconcile.Backoff{Min: time.Second, Max: 20 * time.Second} }
 
 // StatusWriter writes the SpeakerStatus of this node, unless it already stands there.
 type StatusWriter func(context.Context, v1beta1.SpeakerStatusStatus) error
@@ -153,13 +156,13 @@ type Recorder struct {
 	mu      sync.Mutex
 	ready   metav1.Condition   // as written last
 	node    []metav1.Condition // likewise
-	failing bool               // the last write failed, and that was logged
+	failed  int                // so many of the last writes in a row; the first of them was logged
 }
 
 // NewRecorder returns a Recorder that writes through write; it does nothing until Run.
 func NewRecorder(version string, started time.Time, write StatusWriter, log *slog.Logger) *Recorder {
 	r := &Recorder{version: version, started: started, write: write, log: log}
-	r.pacer = pace.New(reportEvery, reportRetry, 0, r.flush)
+	r.pacer = pace.New(reportEvery, 0, 0, r.flush)
 	return r
 }
 
@@ -179,10 +182,21 @@ func (r *Recorder) Flush(ctx context.Context) {
 	_ = r.put(ctx) // logged there
 }
 
+// flush writes the last report, and rests after a failure, so that what changes meanwhile is no reason to try again sooner.
 func (r *Recorder) flush(ctx context.Context) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.put(ctx)
+	err := r.put(ctx)
+	failed := r.failed
+	r.mu.Unlock()
+	if err == nil {
+		return nil
+	}
+	wait := reportRetry().After(failed)
+	select {
+	case <-ctx.Done():
+	case <-time.After(wait/2 + rand.N(wait/2)):
+	}
+	return err
 }
 
 func (r *Recorder) put(ctx context.Context) error {
@@ -193,10 +207,13 @@ func (r *Recorder) put(ctx context.Context) error {
 	now := time.Now()
 	r.ready, r.node = rep.ready(r.ready, now), rep.conditions(r.node, now)
 	err := r.write(ctx, rep.status(r.version, r.started, append([]metav1.Condition{r.ready}, r.node...)))
-	if err != nil && !r.failing && ctx.Err() == nil {
+	if err == nil {
+		r.failed = 0
+		return nil
+	}
+	if r.failed++; r.failed == 1 && ctx.Err() == nil {
 		r.log.Warn("own SpeakerStatus cannot be written; announcing goes on, trying again", "error", err)
 	}
-	r.failing = err != nil
 	return err
 }
 

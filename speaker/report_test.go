@@ -1,12 +1,16 @@
 package speaker
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/heraldlb/herald/config/v1beta1"
 	"github.com/heraldlb/herald/speaker/decide"
 )
 
@@ -79,5 +83,43 @@ func TestStaleViewIsReported(t *testing.T) {
 			w.change(func(w *world) { w.stale = time.Time{} })
 		}
 		stop()
+	})
+}
+
+// TestReportsAreRetriedMoreAndMoreRarely: while the API server refuses, whatever changes meanwhile; and the report is written soon after it takes it.
+func TestReportsAreRetriedMoreAndMoreRarely(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const outage = 10 * time.Minute
+		began := time.Now()
+		var tries, writes int
+		r := NewRecorder("v1", began, func(context.Context, v1beta1.SpeakerStatusStatus) error {
+			if time.Since(began) < outage {
+				tries++
+				return errors.New("refused")
+			}
+			writes++
+			return nil
+		}, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+		for time.Since(began) < outage {
+			r.Report(Report{Known: 3, Alive: 3})
+			time.Sleep(100 * time.Millisecond)
+		}
+		synctest.Wait()
+		if tries < 10 || tries > 80 {
+			t.Errorf("%d tries in %v, want one in 10 to 20 s in the end", tries, outage)
+		}
+		time.Sleep(reportRetry().Max + time.Second)
+		synctest.Wait()
+		if writes != 1 {
+			t.Errorf("%d writes when the API server was back, want one", writes)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 }

@@ -108,6 +108,7 @@ type Speaker struct {
 	pulse     pulse
 	wire      wire
 	able      able
+	census    census
 	decider   *decide.Decider
 	claims    map[netip.Addr]decide.Claim // own claims, as decided last
 	announced []decide.L2Address          // as handed out last
@@ -217,7 +218,7 @@ func (s *Speaker) step(now time.Time) time.Duration {
 	if settled && (!s.resume.returned || s.resume.answers) {
 		s.ready.Store(true)
 	}
-	again = sooner(again, s.defend(now))
+	again = sooner(sooner(again, s.defend(now)), s.census.take(now, headsOf(view)))
 	if snap.Synced || s.node(snap) != nil { // a report belongs to a Node, which must be known first
 		r := s.report(facts, view)
 		s.opt.Metrics.hear(r)
