@@ -3,6 +3,7 @@ package observe
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,12 +24,14 @@ func groups(t *testing.T) []Group {
 	return all
 }
 
+const noPromtool = "promtool is not there: install the distribution's package prometheus (make packages does)"
+
 // promtool runs promtool in a directory that has the rules and the tests of them.
 func promtool(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
 	if err != nil {
-		t.Skip("promtool is not there: install the distribution's package prometheus (make packages does)")
+		t.Skip(noPromtool)
 	}
 	cmd := exec.CommandContext(t.Context(), path, args...)
 	cmd.Dir = playground(t)
@@ -70,6 +73,39 @@ func TestAlerts(t *testing.T) {
 				t.Errorf("%v\n%s", err, out)
 			}
 		})
+	}
+}
+
+// TestExpressionsParse lets promtool read the queries of all panels, as if they were rules.
+func TestExpressionsParse(t *testing.T) {
+	if _, err := exec.LookPath("promtool"); err != nil {
+		t.Skip(noPromtool)
+	}
+	type record struct {
+		Record string `json:"record"`
+		Expr   string `json:"expr"`
+	}
+	var records []record
+	for _, d := range dashboards(t) {
+		for _, p := range d.Panels {
+			for _, target := range p.Targets {
+				records = append(records, record{
+					fmt.Sprintf("panel_%d:%s:%s", p.ID, strings.TrimSuffix(d.File, ".json"), target.RefID),
+					strings.ReplaceAll(target.Expr, "$__rate_interval", "1m"),
+				})
+			}
+		}
+	}
+	text, err := yaml.Marshal(map[string]any{"groups": []any{map[string]any{"name": "panels", "rules": records}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "panels.yaml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := promtool(t, "check", "rules", file); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 
