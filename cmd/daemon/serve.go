@@ -25,7 +25,7 @@ func (c *Common) Servers(health http.Handler, registry *prometheus.Registry, rev
 
 // metrics returns the server of metrics, and what must run beside it.
 func (c *Common) metrics(registry *prometheus.Registry, reviewer guard.Reviewer, log *slog.Logger) (Server, []Task, error) {
-	s := Server{Name: "metrics", Flag: "metrics-address", Addresses: c.Listen(c.MetricsAddress), Handler: Metrics(registry, plainly), Log: log}
+	s := Server{Name: "metrics", Flag: "metrics-address", Addresses: c.Listen(c.MetricsAddress), Handler: Metrics(registry, plainly), Most: connections, Log: log}
 	if !c.MetricsSecure || c.MetricsAddress == "" {
 		return s, nil, nil
 	}

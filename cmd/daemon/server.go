@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -77,7 +78,8 @@ const (
 	idleTimeout   = 2 * time.Minute // between two scrapes of one connection
 	closeTimeout  = time.Second
 	headerBytes   = 16 << 10
-	scrapes       = 4 // at the same time
+	scrapes       = 4   // at the same time
+	connections   = 128 // of those who want metrics: the port is open to more than the kubelet
 )
 
 // Server serves HTTP on some addresses. A port that is taken does not end the daemon: it is said once and tried again.
@@ -87,6 +89,7 @@ type Server struct {
 	Addresses []string // none: serve nothing
 	Handler   http.Handler
 	TLS       *tls.Config // nil: in the clear
+	Most      int         // connections to each address at the same time; 0: any number
 	Log       *slog.Logger
 }
 
@@ -106,6 +109,9 @@ func (s Server) runOn(ctx context.Context, address string) error {
 		var config net.ListenConfig
 		listener, err := config.Listen(ctx, "tcp", address)
 		if err == nil {
+			if s.Most > 0 {
+				listener = netutil.LimitListener(listener, s.Most)
+			}
 			return s.serve(ctx, listener)
 		}
 		if ctx.Err() != nil {

@@ -36,6 +36,9 @@ const (
 	patience  = 3 * time.Second // of a request with its review; Prometheus waits 10 s
 )
 
+// warnAgain is how often the log tells that there are no answers.
+const warnAgain = time.Minute
+
 // Reviewer is the API server, such as a kube.Client.
 type Reviewer interface {
 	// MayGet says whose a token is, and whether they may get a path. An error means that there is no answer.
@@ -50,13 +53,14 @@ type Guard struct {
 	flights  singleflight.Group
 	slots    chan struct{}
 	strange  *rate.Limiter
+	warn     *rate.Sometimes
 }
 
 // New makes a Guard.
 func New(reviewer Reviewer, log *slog.Logger) *Guard {
 	return &Guard{
 		reviewer: reviewer, log: log, yes: newAnswers(mostYes), no: newAnswers(mostNo),
-		slots: make(chan struct{}, parallel), strange: rate.NewLimiter(perSecond, burst),
+		slots: make(chan struct{}, parallel), strange: rate.NewLimiter(perSecond, burst), warn: &rate.Sometimes{Interval: warnAgain},
 	}
 }
 
@@ -71,7 +75,9 @@ func (g *Guard) Handler(next http.Handler) http.Handler {
 		access, err := g.ask(r.Context(), token, r.URL.Path)
 		switch {
 		case err != nil:
-			g.log.Warn("refused a request, as it is not known who sent it", "path", r.URL.Path, "remote", r.RemoteAddr, "err", err)
+			g.warn.Do(func() {
+				g.log.Warn("refused a request, as it is not known who sent it", "path", r.URL.Path, "remote", r.RemoteAddr, "err", err)
+			})
 			w.Header().Set("Retry-After", "5")
 			http.Error(w, "cannot ask the API server now whose this token is and what they may do; see the log of this pod", http.StatusServiceUnavailable)
 		case access.User == "":

@@ -219,9 +219,11 @@ func TestSlowAPIServer(t *testing.T) {
 		for i := range burst {
 			send(1, fmt.Sprintf("Bearer other-%d", i))
 		}
-		if a.most > parallel {
-			t.Errorf("%d reviews at a time", a.most)
-		}
+		a.set(func(a *api) {
+			if a.most > parallel {
+				t.Errorf("%d reviews at a time", a.most)
+			}
+		})
 		send(1, "Bearer good") // waits for a place as long as the others, then what was said before holds
 		counts := map[int]int{}
 		for range burst + 1 {
@@ -259,6 +261,25 @@ func TestFlood(t *testing.T) {
 		}
 		if n := len(g.no.known); n > mostNo {
 			t.Errorf("%d refusals are remembered", n)
+		}
+	})
+}
+
+// TestWarns: that there are no answers is told, and not for each request.
+func TestWarns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		a := newAPI()
+		a.away = errors.New("connection refused")
+		h := New(a, slog.New(slog.NewTextHandler(&out, nil))).Handler(http.NotFoundHandler())
+		for range 90 {
+			r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+			r.Header.Set("Authorization", "Bearer good")
+			h.ServeHTTP(httptest.NewRecorder(), r)
+			time.Sleep(time.Second)
+		}
+		if n := strings.Count(out.String(), "connection refused"); n != 2 {
+			t.Errorf("told %d times in 90 s:\n%s", n, out.String())
 		}
 	})
 }
