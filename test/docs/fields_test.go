@@ -125,3 +125,31 @@ func has(v any, path []string) bool {
 	next, ok := m[path[0]]
 	return ok && has(next, path[1:])
 }
+
+// TestMetricNames makes sure that every metric that a page names is one of docs/metrics.md, which a test elsewhere compares with what the
+// daemons serve. A name that ends in _ or * stands for several; a histogram has series of its own.
+func TestMetricNames(t *testing.T) {
+	list := map[string]bool{}
+	name := regexp.MustCompile(`\bherald_[a-z0-9_]+`)
+	for _, l := range find(t, "docs/metrics.md").prose {
+		if strings.HasPrefix(l.text, "| `herald_") {
+			list[name.FindString(l.text)] = true
+		}
+	}
+	if len(list) < 10 {
+		t.Fatalf("docs/metrics.md lists %d metrics only", len(list))
+	}
+	for _, p := range pages(t) {
+		for _, l := range append(p.commands(), p.code()...) {
+			for _, found := range name.FindAllString(l.text, -1) {
+				base := found
+				for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+					base = strings.TrimSuffix(base, suffix)
+				}
+				if !list[found] && !list[base] && !strings.HasSuffix(found, "_") {
+					t.Errorf("%s:%d: docs/metrics.md does not list %s", p.path, l.number, found)
+				}
+			}
+		}
+	}
+}
