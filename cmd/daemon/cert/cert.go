@@ -10,9 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math/big"
 	"os"
@@ -134,11 +132,7 @@ func (s *Source) complain(err error) {
 	if s.cert == nil {
 		instead = "a certificate that this process made"
 	}
-	what := "the certificate cannot be used"
-	if errors.Is(err, fs.ErrNotExist) {
-		what = "there is no certificate yet"
-	}
-	s.opts.Log.Warn(what+": serving with "+instead, "dir", s.opts.Dir, "err", err)
+	s.opts.Log.Warn("cannot use the certificate from files", "dir", s.opts.Dir, "instead", instead, "err", err)
 }
 
 // make makes a certificate and key that nobody else vouches for.

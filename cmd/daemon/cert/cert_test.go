@@ -113,7 +113,7 @@ func TestFiles(t *testing.T) {
 		}
 		wait()
 		wait()
-		if n := strings.Count(log.String(), "no certificate yet"); n != 1 {
+		if n := strings.Count(log.String(), "cannot use the certificate"); n != 1 {
 			t.Errorf("said %d times that there is none:\n%s", n, log)
 		}
 		oneCert, oneKey := pair(t, "one", time.Now())
