@@ -31,6 +31,8 @@ type API interface {
 	Drain(ctx context.Context, node string, drain bool) (changed bool, err error)
 	Report(ctx context.Context, node string) (*v1beta1.SpeakerStatus, error)
 	Annotate(ctx context.Context, service config.Key, name, value string) error
+	Foreign(ctx context.Context, group string) ([][]byte, error)
+	ConfigMap(ctx context.Context, namespace, name string) ([]byte, error)
 	DeletePod(ctx context.Context, namespace, name string) error
 	Namespace() string
 }
@@ -117,7 +119,7 @@ func (a *app) root() *cobra.Command {
 		}
 		return nil
 	}
-	root.AddCommand(a.status(), a.vips(), a.explain(), a.bgp(), a.check(), a.lint(), a.drain(true), a.drain(false), a.move())
+	root.AddCommand(a.status(), a.vips(), a.explain(), a.bgp(), a.check(), a.lint(), a.drain(true), a.drain(false), a.move(), a.migrate())
 	return root
 }
 

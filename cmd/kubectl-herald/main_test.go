@@ -34,6 +34,8 @@ type fakeAPI struct {
 	drained func() // what speakers do when a node drains
 	deaf    bool   // speakers do not move what they are asked to
 	wrote   []string
+	foreign map[string][][]byte // by group
+	maps    map[string][]byte   // ConfigMaps by namespace/name
 	time    time.Time
 }
 
@@ -89,6 +91,16 @@ func (f *fakeAPI) speaker(node string) *v1beta1.SpeakerStatus {
 		f.t.Fatalf("node %s has no speaker", node)
 	}
 	return f.cluster.Speakers[i]
+}
+
+// Foreign returns the objects of another group.
+func (f *fakeAPI) Foreign(_ context.Context, group string) ([][]byte, error) {
+	return f.foreign[group], f.err
+}
+
+// ConfigMap returns a ConfigMap.
+func (f *fakeAPI) ConfigMap(_ context.Context, namespace, name string) ([]byte, error) {
+	return f.maps[namespace+"/"+name], f.err
 }
 
 // DeletePod deletes a Pod; its DaemonSet starts another at once.

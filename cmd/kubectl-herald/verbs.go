@@ -138,13 +138,9 @@ func (a *app) lint() *cobra.Command {
 			"them are taken in: what they would be given, and what pools must keep clear of. A directory stands for its *.yaml, *.yml and *.json\n" +
 			"files, - for the standard input.",
 		RunE: verb(func(context.Context, []string) error {
-			var docs []manifest.Document
-			for _, name := range files {
-				more, err := a.readFile(name)
-				if err != nil {
-					return err
-				}
-				docs = append(docs, more...)
+			docs, err := a.readFiles(files)
+			if err != nil {
+				return err
 			}
 			r, err := lint.Judge(docs, a.class)
 			if err != nil {
