@@ -28,7 +28,7 @@ type stage struct {
 
 func on(t *testing.T) *stage {
 	t.Helper()
-	s := &stage{theLab(t), t}
+	s := &stage{laboratory.Scene(t), t}
 	began := time.Now()
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -41,9 +41,9 @@ type table struct{ figures []*figure }
 // add makes a figure; it is printed once it has samples.
 func (s *stage) figure(u unit, median, most float64, format string, args ...any) *figure {
 	f := &figure{what: fmt.Sprintf(format, args...), unit: u, median: median, most: most}
-	shared.Lock()
-	defer shared.Unlock()
-	shared.table.figures = append(shared.table.figures, f)
+	measured.Lock()
+	defer measured.Unlock()
+	measured.table.figures = append(measured.table.figures, f)
 	return f
 }
 

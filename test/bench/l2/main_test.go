@@ -11,7 +11,6 @@ import (
 
 	"github.com/heraldlb/herald/test/e2e/scene"
 	"github.com/heraldlb/herald/test/lab"
-	"github.com/heraldlb/herald/test/lab/netlab"
 )
 
 const (
@@ -22,61 +21,36 @@ const (
 	numNodes = 5
 )
 
-// openLimit bounds how long the laboratory may take to come up, Herald included.
-const openLimit = 5 * time.Minute
-
-func TestMain(m *testing.M) { lab.Main(&suite{m}, lab.Build{Herald: true}) }
-
-// suite runs the measurements, prints their table and ends the laboratory that they share.
-type suite struct{ tests *testing.M }
-
-func (s *suite) Run() int {
-	code := s.tests.Run()
-	shared.Lock()
-	defer shared.Unlock()
-	if len(shared.table.figures) > 0 {
-		load, _ := os.ReadFile("/proc/loadavg")
-		fmt.Printf("\n%s\nload of the machine at the end: %s\n", shared.table.String(), load)
-	}
-	if shared.scene == nil {
-		return code
-	}
-	if err := shared.scene.Close(); err != nil {
-		fmt.Fprintln(os.Stderr, "ending the laboratory:", err)
-		return max(code, 1)
-	}
-	return code
+// laboratory is that of all measurements here: Herald is installed, and no BGP is spoken.
+var laboratory = scene.Shared{
+	Options: lab.Options{Nodes: numNodes, Dir: os.Getenv(dirEnv)},
+	Prepare: func(ctx context.Context, s *scene.Scene) error {
+		if _, err := s.Kubectl(ctx, "delete", scene.Peers+","+scene.BGPAdvertisements, "--all"); err != nil {
+			return err
+		}
+		_, err := s.Kubectl(ctx, "scale", "deployment/web", fmt.Sprintf("--replicas=%d", numNodes))
+		return err
+	},
 }
 
-// shared is the laboratory of this test binary, and what was measured in it.
-var shared struct {
+// measured is what was measured in it.
+var measured struct {
 	sync.Mutex
-	scene *scene.Scene
-	err   error
 	table table
 }
 
-// theLab returns the running laboratory: Herald is installed, and no BGP is spoken.
-func theLab(t *testing.T) *scene.Scene {
-	t.Helper()
-	netlab.Need(t)
-	shared.Lock()
-	defer shared.Unlock()
-	if shared.scene == nil && shared.err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), openLimit)
-		defer cancel()
-		shared.scene, shared.err = scene.Open(ctx, lab.Options{Nodes: numNodes, Dir: os.Getenv(dirEnv)})
-		if shared.err == nil {
-			_, shared.err = shared.scene.Kubectl(ctx, "delete", scene.Peers+","+scene.BGPAdvertisements, "--all")
-		}
-		if shared.err == nil {
-			_, shared.err = shared.scene.Kubectl(ctx, "scale", "deployment/web", fmt.Sprintf("--replicas=%d", numNodes))
-		}
+func TestMain(m *testing.M) {
+	lab.Main(&scene.Suite{Tests: m, Lab: &laboratory, After: printMeasured}, lab.Build{Herald: true})
+}
+
+// printMeasured prints the table of figures.
+func printMeasured() {
+	measured.Lock()
+	defer measured.Unlock()
+	if len(measured.table.figures) > 0 {
+		load, _ := os.ReadFile("/proc/loadavg")
+		fmt.Printf("\n%s\nload of the machine at the end: %s\n", measured.table.String(), load)
 	}
-	if shared.err != nil {
-		t.Fatalf("no laboratory: %v", shared.err)
-	}
-	return shared.scene
 }
 
 // runs returns how often to repeat something.

@@ -32,7 +32,7 @@ type stage struct {
 // on waits until the laboratory is as it was at first, so that what one measurement has left undone does not disturb the next.
 func on(t *testing.T) *stage {
 	t.Helper()
-	s := &stage{theLab(t), t}
+	s := &stage{laboratory.Scene(t), t}
 	s.settled()
 	return s
 }

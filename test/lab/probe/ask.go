@@ -22,11 +22,31 @@ type Answer struct {
 	Time time.Time
 }
 
+// inquiry is the frame in which a host asks for an address.
+type inquiry struct {
+	ip    netip.Addr
+	frame []byte
+}
+
+func newInquiry(h *netlab.Host, ifi *net.Interface, ip netip.Addr) (inquiry, error) {
+	from, err := ownAddress(h, ifi.Name, ip)
+	if err != nil {
+		return inquiry{}, err
+	}
+	frame, err := question(ifi.HardwareAddr, from, ip)
+	return inquiry{ip, frame}, err
+}
+
+func (q inquiry) send(conn *packet.Conn) error {
+	if _, err := conn.WriteTo(q.frame, &packet.Addr{HardwareAddr: q.frame[:6]}); err != nil {
+		return fmt.Errorf("ask for %s: %w", q.ip, err)
+	}
+	return nil
+}
+
 // asker asks for one address over one interface.
 type asker struct {
-	ip   netip.Addr
-	ask  []byte // the frame
-	to   net.Addr
+	inquiry
 	conn *packet.Conn
 }
 
@@ -35,11 +55,7 @@ func openAsker(h *netlab.Host, ifname string, ip netip.Addr) (*asker, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, err := ownAddress(h, ifname, ip)
-	if err != nil {
-		return nil, err
-	}
-	frame, err := question(ifi.HardwareAddr, from, ip)
+	q, err := newInquiry(h, ifi, ip)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +63,7 @@ func openAsker(h *netlab.Host, ifname string, ip netip.Addr) (*asker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &asker{ip: ip, ask: frame, to: &packet.Addr{HardwareAddr: frame[:6]}, conn: conn}, nil
+	return &asker{q, conn}, nil
 }
 
 func listen(h *netlab.Host, ifi *net.Interface, protocol int) (*packet.Conn, error) {
@@ -84,12 +100,7 @@ func ownAddress(h *netlab.Host, ifname string, ip netip.Addr) (netip.Addr, error
 	return best, nil
 }
 
-func (a *asker) send() error {
-	if _, err := a.conn.WriteTo(a.ask, a.to); err != nil {
-		return fmt.Errorf("ask for %s: %w", a.ip, err)
-	}
-	return nil
-}
+func (a *asker) send() error { return a.inquiry.send(a.conn) }
 
 // next waits for the next claim of the address, solicited or not; os.ErrDeadlineExceeded when there was none in time.
 func (a *asker) next(deadline time.Time) (Answer, error) {

@@ -27,15 +27,11 @@ func NewRequests(h *netlab.Host, ifname string, ips ...netip.Addr) (*Requests, e
 	}
 	r := &Requests{host: h, ifname: ifname}
 	for _, ip := range ips {
-		from, err := ownAddress(h, ifname, ip)
+		q, err := newInquiry(h, ifi, ip)
 		if err != nil {
 			return nil, err
 		}
-		frame, err := question(ifi.HardwareAddr, from, ip)
-		if err != nil {
-			return nil, err
-		}
-		r.frames = append(r.frames, frame)
+		r.frames = append(r.frames, q.frame)
 	}
 	return r, nil
 }

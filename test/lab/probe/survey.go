@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -24,10 +23,8 @@ type Survey struct {
 }
 
 type questionOf struct {
-	ip    netip.Addr
-	frame []byte
-	to    net.Addr
-	conn  *packet.Conn
+	inquiry
+	conn *packet.Conn
 }
 
 // NewSurvey prepares asking for the addresses from a host's interface; [Survey.Run] or [Survey.Sweep] asks.
@@ -46,11 +43,7 @@ func (s *Survey) prepare(h *netlab.Host, ifname string, ips []netip.Addr) error 
 		return err
 	}
 	for _, ip := range ips {
-		from, err := ownAddress(h, ifname, ip)
-		if err != nil {
-			return err
-		}
-		frame, err := question(ifi.HardwareAddr, from, ip)
+		q, err := newInquiry(h, ifi, ip)
 		if err != nil {
 			return err
 		}
@@ -60,7 +53,7 @@ func (s *Survey) prepare(h *netlab.Host, ifname string, ips []netip.Addr) error 
 			}
 		}
 		s.wanted[ip] = true
-		s.questions = append(s.questions, questionOf{ip, frame, &packet.Addr{HardwareAddr: frame[:6]}, s.conns[ip.Is4()]})
+		s.questions = append(s.questions, questionOf{q, s.conns[ip.Is4()]})
 	}
 	return nil
 }
@@ -153,12 +146,7 @@ func (s *Survey) hear(ctx context.Context, group *errgroup.Group, take func(Answ
 	}
 }
 
-func (q questionOf) send() error {
-	if _, err := q.conn.WriteTo(q.frame, q.to); err != nil {
-		return fmt.Errorf("ask for %s: %w", q.ip, err)
-	}
-	return nil
-}
+func (q questionOf) send() error { return q.inquiry.send(q.conn) }
 
 const (
 	sweepBatch = 50                     // questions at once: more would fill the queues of who is asked
