@@ -16,6 +16,9 @@ var (
 
 	// targetLabels are put on every series by the chart's monitors, or by whoever tells clusters apart.
 	targetLabels = []string{"cluster", "namespace", "job", "instance", "pod", "container", "node"}
+	// units and panelTypes are those in use, by the names that Grafana has for them.
+	units      = []string{"none", "short", "percentunit", "s", "bytes", "cps", "pps", "mps", "wps"}
+	panelTypes = []string{"stat", "timeseries", "state-timeline", "table"}
 	// processMetrics are those of client_golang that are used; Herald has them, but docs/metrics.md lists its own only.
 	processMetrics = []string{
 		"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds", "go_goroutines",
@@ -80,7 +83,7 @@ func TestProblemsAreFound(t *testing.T) {
 	find("overlap", func(d *Dashboard) { d.Panels[2].GridPos = d.Panels[1].GridPos }, "overlaps")
 	find("too wide", func(d *Dashboard) { d.Panels[2].GridPos.W = 25 }, "is not on the grid")
 	find("an id of Grafana's", func(d *Dashboard) { d.ID = new(int) }, "id is given")
-	find("no unit", func(d *Dashboard) { d.Panels[1].FieldConfig.Defaults.Unit = "" }, "no unit")
+	find("no unit", func(d *Dashboard) { d.Panels[1].FieldConfig.Defaults.Unit = "" }, "no unit of Grafana")
 	find("a fixed data source", func(d *Dashboard) { d.Panels[1].Targets[0].Datasource.UID = "P1" }, "data source")
 	find("an empty panel", func(d *Dashboard) { d.Panels[1].Targets = nil }, "no query")
 	find("an unknown variable", func(d *Dashboard) { d.Panels[1].Targets[0].Expr = "up{x=\"$nobody\"}" }, "$nobody")
@@ -181,8 +184,11 @@ func (p Panel) problems() (problems []string) {
 	if p.Description == "" {
 		problems = append(problems, "it has no description")
 	}
-	if p.FieldConfig.Defaults.Unit == "" {
-		problems = append(problems, "it has no unit")
+	if !slices.Contains(units, p.FieldConfig.Defaults.Unit) {
+		problems = append(problems, fmt.Sprintf("it has no unit of Grafana's: %q", p.FieldConfig.Defaults.Unit))
+	}
+	if !slices.Contains(panelTypes, p.Type) {
+		problems = append(problems, "it is of a type that not every Grafana has: "+p.Type)
 	}
 	if steps := p.FieldConfig.Defaults.Thresholds.Steps; len(steps) == 0 || steps[0].Value != nil {
 		problems = append(problems, "its thresholds do not begin at the bottom")
