@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/heraldlb/herald/cmd/daemon"
 	"github.com/heraldlb/herald/config/kube"
@@ -154,6 +155,38 @@ func TestRows(t *testing.T) {
 			}
 			if !strings.Contains(r.query, "`") || !strings.Contains(r.query, name) {
 				t.Errorf("%s: the query for %s does not ask for it: %s", heading, name, r.query)
+			}
+		}
+	}
+}
+
+// TestProcess checks that each daemon tells of its process and of Go, in few series, and that Prometheus has nothing to find fault with.
+func TestProcess(t *testing.T) {
+	registry := daemon.NewRegistry("v1.2.3")
+	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
+		t.Errorf("lint: %v %v", problems, err)
+	}
+	for _, name := range []string{
+		"herald_build_info", "process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds", "go_goroutines", "go_memstats_heap_alloc_bytes",
+	} {
+		if n, err := testutil.GatherAndCount(registry, name); n != 1 || err != nil {
+			t.Errorf("%d series of %s, want 1 (%v)", n, name, err)
+		}
+	}
+	if n, err := testutil.GatherAndCount(registry); n > 50 || err != nil {
+		t.Errorf("%d series (%v); docs/metrics.md says about 40", n, err)
+	}
+}
+
+// TestTogether checks that what one daemon serves goes together.
+func TestTogether(t *testing.T) {
+	for name, own := range map[string]prometheus.Collector{
+		"controller": controller.NewMetrics(), "speaker": speaker.NewMetrics(speaker.MetricsOptions{}),
+	} {
+		registry := daemon.NewRegistry("v1.2.3")
+		for _, c := range []prometheus.Collector{own, kube.NewMetrics(nil, nil)} {
+			if err := registry.Register(c); err != nil {
+				t.Errorf("%s: %v", name, err)
 			}
 		}
 	}
