@@ -6,7 +6,9 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/heraldlb/herald/config"
@@ -22,6 +24,7 @@ func TestWalk(t *testing.T) {
 
 func (w *world) walk(rnd *rand.Rand) {
 	names := []string{"eth0", "eth1", "eth2"}
+	last := map[string]uint64{}
 	for range 40 {
 		desired, links := randomWish(rnd, names)
 		for _, n := range names {
@@ -39,6 +42,7 @@ func (w *world) walk(rnd *rand.Rand) {
 		}
 		w.r.Set(desired, links)
 		pass(time.Duration(rnd.IntN(300)) * time.Millisecond)
+		last = w.counted(last, links)
 		if rnd.IntN(3) > 0 {
 			continue
 		}
@@ -49,6 +53,35 @@ func (w *world) walk(rnd *rand.Rand) {
 		pass(11 * time.Second) // the longest back-off
 		w.check("reached", expected(desired, links)...)
 	}
+}
+
+// counted lets every open responder see a request, and returns the counts, which go on from the last wherever the interface is still there.
+func (w *world) counted(last map[string]uint64, links []config.Interface) map[string]uint64 {
+	synctest.Wait()
+	w.mu.Lock()
+	for _, responders := range w.open {
+		for _, r := range responders {
+			r.counters.Requests.Add(1)
+		}
+	}
+	w.mu.Unlock()
+	now := map[string]uint64{}
+	for _, c := range w.r.Counts() {
+		now[fmt.Sprint(c.Interface, " ", c.Protocol)] = c.Requests
+	}
+	for _, l := range links {
+		for _, p := range []Protocol{ARP, NDP} {
+			if name := fmt.Sprint(l.Name, " ", p); now[name] < last[name] {
+				w.t.Errorf("%s has counted %d requests, and %d before", name, now[name], last[name])
+			}
+		}
+	}
+	for name := range now {
+		if !slices.ContainsFunc(links, func(l config.Interface) bool { return strings.HasPrefix(name, l.Name+" ") }) {
+			w.t.Errorf("%s is counted, which is gone", name)
+		}
+	}
+	return now
 }
 
 func randomAddr(rnd *rand.Rand) netip.Addr {
