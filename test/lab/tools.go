@@ -18,17 +18,21 @@ const pollInterval = 50 * time.Millisecond
 func (l *Lab) Wait(ctx context.Context, what string, ready func(context.Context) error) error {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
+	var last error
 	for {
 		err := ready(ctx)
 		if err == nil {
 			return nil
+		}
+		if last == nil || ctx.Err() == nil { // else it may only say that the time is over
+			last = err
 		}
 		if dead := l.Err(); dead != nil {
 			return dead
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w; last seen: %w", what, ctx.Err(), err)
+			return fmt.Errorf("waiting for %s: %w; last seen: %w", what, ctx.Err(), last)
 		case <-ticker.C:
 		}
 	}
