@@ -151,3 +151,24 @@ func TestNamedTests(t *testing.T) {
 		t.Error("no tests are named")
 	}
 }
+
+// TestPaths looks up every path of the repository that stands in prose. One with a star stands for several.
+func TestPaths(t *testing.T) {
+	inside := regexp.MustCompile(`^(?:\./)?((?:cmd|speaker|controller|config|charts|test|docs|\.ci)/[^\s*:]*)$`)
+	count := 0
+	for _, p := range pages(t) {
+		for _, l := range p.code() {
+			m := inside.FindStringSubmatch(l.text)
+			if m == nil {
+				continue
+			}
+			count++
+			if _, err := os.Stat(filepath.Join(root(), filepath.FromSlash(m[1]))); err != nil {
+				t.Errorf("%s:%d: there is no %s", p.path, l.number, m[1])
+			}
+		}
+	}
+	if count < 5 {
+		t.Errorf("only %d paths were found", count)
+	}
+}
