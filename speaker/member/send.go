@@ -17,15 +17,24 @@ const (
 	streams      = 16                     // streams open at once
 )
 
-// send tells the others what this speaker published, at once and to each, and fetches what is missing.
+// sender is the state of send.
+type sender struct {
+	*Member
+	ml      *memberlist.Memberlist
+	asked   map[string]time.Time // when each peer was last asked for its record
+	streams errgroup.Group
+	busy    map[string]bool // peers that a stream is open to
+	done    chan string     // a stream to this peer has ended
+}
+
+// send tells the others what this speaker published, at once and to each, and fetches what is missing. It never waits for a peer.
 func (m *Member) send(ctx context.Context, ml *memberlist.Memberlist) {
-	var g errgroup.Group
-	g.SetLimit(streams)
-	defer func() { _ = g.Wait() }() // the functions return no errors
-	asked := map[string]time.Time{}
+	s := &sender{Member: m, ml: ml, asked: map[string]time.Time{}, busy: map[string]bool{}, done: make(chan string)}
+	s.streams.SetLimit(streams)
+	defer func() { _ = s.streams.Wait() }() // the functions return no errors
 	for {
-		work := m.outbox(asked, time.Now())
-		m.deliver(&g, ml, work)
+		work := m.outbox(s.asked, time.Now())
+		s.deliver(ctx, work)
 		var again <-chan time.Time
 		if work.waiting {
 			again = time.After(wantInterval)
@@ -38,6 +47,8 @@ func (m *Member) send(ctx context.Context, ml *memberlist.Memberlist) {
 		select {
 		case <-ctx.Done():
 			return
+		case node := <-s.done:
+			delete(s.busy, node)
 		case <-m.unsent:
 		case <-again:
 		}
@@ -87,37 +98,37 @@ func (m *Member) outbox(asked map[string]time.Time, now time.Time) outbox {
 	return w
 }
 
-// deliver sends a round. Packets go out here; streams, which may block on a peer that is gone, in g.
-func (m *Member) deliver(g *errgroup.Group, ml *memberlist.Memberlist, w outbox) {
+// deliver sends a round. Packets go out here; streams, which may block on a peer that is gone, in goroutines. Whom no stream can be opened to now
+// gets the whole record when one can.
+func (s *sender) deliver(ctx context.Context, w outbox) {
 	if w.news != nil {
-		m.tellAll(g, ml, w)
+		s.tellAll(ctx, w)
 	}
 	for node := range w.asks {
-		m.tell(g, ml, w.node(node), w.full, len(w.full) <= packetLimit)
+		s.tell(ctx, w.node(node), w.full)
 	}
 	for node, rec := range w.outrun {
-		msg := encodeFull(rec)
-		m.tell(g, ml, w.node(node), msg, len(msg) <= packetLimit)
+		s.tell(ctx, w.node(node), encodeFull(rec)) // one that is not told goes on with the wrong version, and is told again
 	}
 	for _, node := range w.wants {
-		m.tell(g, ml, w.node(node), encodeWant(m.opt.Node), true)
+		s.tell(ctx, w.node(node), encodeWant(s.opt.Node))
 	}
 }
 
 // tellAll sends the news to as many as is reasonable, and leaves the rest, and what got lost, to gossip.
-func (m *Member) tellAll(g *errgroup.Group, ml *memberlist.Memberlist, w outbox) {
+func (s *sender) tellAll(ctx context.Context, w outbox) {
+	gossip := w.news
+	if !w.packed {
+		gossip = w.digest
+	}
+	s.queue.QueueBroadcast(&broadcast{about: s.opt.Node, msg: gossip})
 	told := 0
 	for name := range w.peers { // a map's order is random enough to spread who is left to gossip
 		if told++; told > directPeers {
 			break
 		}
-		m.tell(g, ml, w.node(name), w.news, w.packed)
+		s.tell(ctx, w.node(name), w.news)
 	}
-	gossip := w.news
-	if !w.packed {
-		gossip = w.digest
-	}
-	m.queue.QueueBroadcast(&broadcast{about: m.opt.Node, msg: gossip})
 }
 
 // node returns a peer as memberlist takes it. (Those that memberlist hands out change under its own lock.)
@@ -126,21 +137,41 @@ func (w *outbox) node(name string) *memberlist.Node {
 	return &memberlist.Node{Name: name, Addr: a.Addr().AsSlice(), Port: a.Port()}
 }
 
-// tell sends a message to one peer. A failure is only logged: the peer is gone, or asks when it hears of the version by gossip.
-func (m *Member) tell(g *errgroup.Group, ml *memberlist.Memberlist, p *memberlist.Node, msg []byte, packed bool) {
+// tell sends a message to one peer: what fits one packet in one. A failure is only logged: the peer is gone, or asks when it hears of the version by
+// gossip.
+func (s *sender) tell(ctx context.Context, p *memberlist.Node, msg []byte) {
 	if len(p.Addr) == 0 {
 		return // it died meanwhile
 	}
-	if packed {
-		if err := ml.SendBestEffort(p, msg); err != nil {
-			m.opt.Log.Debug("cannot tell a speaker", "node", p.Name, "error", err)
-		}
+	if len(msg) <= packetLimit {
+		s.failed(p, s.ml.SendBestEffort(p, msg))
 		return
 	}
-	g.Go(func() error {
-		if err := ml.SendReliable(p, msg); err != nil {
-			m.opt.Log.Debug("cannot tell a speaker", "node", p.Name, "error", err)
+	if s.busy[p.Name] || !s.stream(ctx, p, msg) {
+		s.mu.Lock()
+		s.asks[p.Name] = true
+		s.mu.Unlock()
+	}
+}
+
+// stream opens a stream, unless there are as many as there may be; each that ends has the sender look for what is left to do.
+func (s *sender) stream(ctx context.Context, p *memberlist.Node, msg []byte) bool {
+	started := s.streams.TryGo(func() error {
+		s.failed(p, s.ml.SendReliable(p, msg))
+		select {
+		case s.done <- p.Name:
+		case <-ctx.Done():
 		}
 		return nil
 	})
+	if started {
+		s.busy[p.Name] = true
+	}
+	return started
+}
+
+func (s *sender) failed(p *memberlist.Node, err error) {
+	if err != nil {
+		s.opt.Log.Debug("cannot tell a speaker", "node", p.Name, "error", err)
+	}
 }
