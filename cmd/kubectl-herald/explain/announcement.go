@@ -102,10 +102,14 @@ func (e *explanation) unadvertised(d decide.Explanation) {
 // ineligible says what to do about what keeps most nodes out.
 func (e *explanation) ineligible(d decide.Explanation, way Way) {
 	if d.Protocol == decide.BGP {
-		e.add(grave(problems(e.ProblemsOf(bgpKind, d.Advertisements...)))...)
-		e.add(grave(problems(left(e.ProblemsOf(peerKind))))...)
+		adverts, peers := e.ProblemsOf(bgpKind, d.Advertisements...), left(e.ProblemsOf(peerKind))
+		if slices.ContainsFunc(adverts, func(p config.Problem) bool { return p.Reason == parse.UnusablePeer }) {
+			adverts, peers = peers, adverts // what is wrong with the peer is the cause
+		}
+		e.add(grave(problems(adverts))...)
+		e.add(grave(problems(peers))...)
 	}
-	e.add(e.finding(d, e.remedyFor(mostly(way.LeftOut))))
+	e.add(e.finding(d, e.remedyFor(foremost(way.LeftOut))))
 	for _, l := range way.LeftOut {
 		if l.Why == "no live speaker" {
 			e.add(e.speakerDown(l.Node)...)
@@ -113,17 +117,24 @@ func (e *explanation) ineligible(d decide.Explanation, way Way) {
 	}
 }
 
-// mostly returns the reason that keeps most nodes out.
-func mostly(out []decide.LeftOut) string {
+// foremost returns the reason to mend first: of those that somebody wants to be so (a selector, a label, a drain) only when there is no other,
+// and then the one that keeps most nodes out.
+func foremost(out []decide.LeftOut) string {
 	count := map[string]int{}
-	most := ""
+	best, worst := "", len(wanted())
 	for _, l := range out {
 		count[l.Why]++
-		if count[l.Why] > count[most] {
-			most = l.Why
+		rank := slices.IndexFunc(wanted(), func(text string) bool { return strings.Contains(l.Why, text) })
+		if rank < worst || rank == worst && count[l.Why] > count[best] {
+			best, worst = l.Why, rank
 		}
 	}
-	return most
+	return best
+}
+
+// wanted are words of obstacles that somebody wants to be there, what is the most likely mistake first. What else keeps a node out, nobody wants.
+func wanted() []string {
+	return []string{"out-of-service", "drain", "exclude-from-external-load-balancers", "not selected"}
 }
 
 // remedyFor knows what to do about decide's obstacles; what it does not know it leaves to the message.
@@ -185,7 +196,7 @@ func (e *explanation) able(d decide.Explanation, a decide.Announcer) Able {
 func (e *explanation) answered(d decide.Explanation, way *Way) {
 	for _, s := range e.Snapshot.Speakers {
 		for _, c := range s.Conflicts {
-			if c.Address == d.Addr {
+			if c.Address == d.Addr && e.Members[s.Node] {
 				way.Reason, way.Message = decide.AddressConflict, c.MAC+" uses the address as well"
 				e.add(finding.Finding{
 					Level: finding.Error, About: e.about(), Reason: string(decide.AddressConflict),
@@ -195,7 +206,7 @@ func (e *explanation) answered(d decide.Explanation, way *Way) {
 			}
 		}
 	}
-	if len(way.Answering) > 0 {
+	if len(way.Answering) > 0 || way.Reason == decide.AddressConflict { // nobody answers while it is in dispute
 		return
 	}
 	way.Reason, way.Message = "NotAnswered", "no speaker answers yet; "+d.Owner+" should"
@@ -245,13 +256,13 @@ func sessionRemedy(why string) string {
 	switch {
 	case strings.Contains(low, "not agreed"):
 		return "enable the address family for this neighbour on the router, or take it out of the BGPPeer's families"
-	case strings.Contains(low, "refused"):
+	case strings.Contains(low, "refuse"):
 		return "the router does not accept: check that it has this node as neighbour, its port, and firewalls"
 	case strings.Contains(low, "as number") || strings.Contains(low, "bad peer as"):
 		return "compare myASN and peerASN with the router's configuration"
 	case strings.Contains(low, "route to host") || strings.Contains(low, "unreachable"):
 		return "the node cannot reach the router: check addresses, VLAN and routes"
-	case strings.Contains(low, "timeout") || strings.Contains(low, "timed out") || strings.Contains(low, "time out"):
+	case strings.Contains(low, "timeout") || strings.Contains(low, "timed out") || strings.Contains(low, "time out") || strings.Contains(low, "does not answer"):
 		return "nothing comes back from the router: check its address, firewalls, and that the TCP MD5 passwords are equal"
 	}
 	return "kubectl herald bgp shows all sessions; compare the BGPPeer with the router's configuration"

@@ -229,6 +229,17 @@ func announcing() []trouble {
 		{"somebody else uses the address", func(c *kube.Cluster) {
 			c.Speakers[1].Status.L2.Conflicts = []v1beta1.SpeakerL2Conflict{{Address: "192.168.1.100", Interface: "eth0", MAC: "02:00:00:00:00:99"}}
 		}, "web", "", "AddressConflict", []string{"02:00:00:00:00:99", "node-2"}},
+		{"somebody else has the address, and nobody answers", both(noAnswer, func(c *kube.Cluster) {
+			c.Speakers[1].Status.L2 = &v1beta1.SpeakerL2{Conflicts: []v1beta1.SpeakerL2Conflict{{Address: "192.168.1.100", Interface: "eth0", MAC: "02:00:00:00:00:99"}}}
+		}), "web", "", "AddressConflict", []string{"02:00:00:00:00:99", "node-2"}},
+		{"one selected node, without an endpoint", func(c *kube.Cluster) {
+			c.L2Advertisements[0].Spec.NodeSelectors = []v1beta1.LabelSelector{{MatchLabels: map[string]v1beta1.LabelValue{"kubernetes.io/hostname": "nowhere"}}}
+			c.Nodes[0].Labels["kubernetes.io/hostname"] = "nowhere"
+			c.Services[0].Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+			c.EndpointSlices[0].Endpoints = c.EndpointSlices[0].Endpoints[:1]
+			node := "node-2"
+			c.EndpointSlices[0].Endpoints[0].NodeName = &node
+		}, "web", "", "NoEligibleNode", []string{"run a Pod of the Service on a node that may announce"}},
 		{"gossip does not run", both(noAnswer, func(c *kube.Cluster) {
 			for _, s := range c.Speakers {
 				s.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: metav1.ConditionFalse, Reason: "GossipDown", Message: "there is no key yet"}}
@@ -246,10 +257,24 @@ func announcing() []trouble {
 			}
 		}, "api", "BGP session of node-1 to tor", "SessionDown", []string{"IPv4 was not agreed on", "enable the address family"}},
 		{"there is no peer", func(c *kube.Cluster) { c.Peers = nil }, "api", "", "NoEligibleNode", []string{"no BGPPeer"}},
+		{"the peer's password is missing", func(c *kube.Cluster) {
+			c.BGPAdvertisements[0].Spec.Peers = []string{"tor"}
+			withoutPassword(c, metav1.Condition{Reason: "UnknownSecret", Message: "spec.passwordSecret.name: there is no Secret tor"})
+		}, "api", "BGPPeer tor", "UnknownSecret", []string{"there is no Secret tor"}},
+		{"the peer's password is no good", func(c *kube.Cluster) {
+			withoutPassword(c, metav1.Condition{Reason: "InvalidSecret", Message: "spec.passwordSecret.name: Secret tor has no entry password"})
+		}, "api", "BGPPeer tor", "InvalidSecret", []string{"Secret tor has no entry"}},
 		{"the advertisement misspells the peer", func(c *kube.Cluster) {
 			c.BGPAdvertisements[0].Spec.Peers = []string{"torr"}
 		}, "api", "BGPAdvertisement routed", "UnknownPeer", []string{"torr"}},
 	}
+}
+
+// withoutPassword leaves the peer out, as the controller does.
+func withoutPassword(c *kube.Cluster, why metav1.Condition) {
+	why.Type, why.Status, why.ObservedGeneration = "Ready", metav1.ConditionFalse, c.Peers[0].Generation
+	c.Peers[0].Spec.PasswordSecret = &v1beta1.SecretReference{Name: "tor"}
+	c.Peers[0].Status.Conditions = []metav1.Condition{why}
 }
 
 // TestTroubles provokes each trouble alone, and wants the right cause said first, in one screen.

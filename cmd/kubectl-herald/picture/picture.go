@@ -49,7 +49,9 @@ func New(c *kube.Cluster, o Options) *Picture {
 	}
 	objects := c.Objects
 	objects.Options = parse.Options{LoadBalancerClass: p.Install.Class}
+	objects.SecretsUnseen, objects.Secrets = false, passwords(c.Peers)
 	p.Snapshot, _ = parse.Parse(objects, parse.Memory{})
+	retell(p.Snapshot.Problems, c.Peers)
 	p.Plan = ipam.Compute(p.Snapshot, c.Now)
 	for _, out := range p.Plan.Services {
 		p.outcomes[out.Service.Key] = out
