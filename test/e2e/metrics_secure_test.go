@@ -52,7 +52,7 @@ func (s *stage) doors() []door {
 	for _, p := range pods.Items {
 		ip, err := netip.ParseAddr(p.Status.PodIP)
 		s.must(err)
-		all = append(all, door{"controller " + p.Name, n.Host, netip.AddrPortFrom(ip, 9472).String(), "herald_pool_addresses"})
+		all = append(all, door{"controller " + p.Name, n.Host, netip.AddrPortFrom(ip, 9472).String(), "herald_leader"})
 	}
 	if len(all) < 4 {
 		s.t.Fatalf("no controller runs: %v", all)
