@@ -256,10 +256,10 @@ func sessionRemedy(why string) string {
 	switch {
 	case strings.Contains(low, "not agreed"):
 		return "enable the address family for this neighbour on the router, or take it out of the BGPPeer's families"
-	case strings.Contains(low, "refuse"):
-		return "the router does not accept: check that it has this node as neighbour, its port, and firewalls"
 	case strings.Contains(low, "as number") || strings.Contains(low, "bad peer as"):
 		return "compare myASN and peerASN with the router's configuration"
+	case strings.Contains(low, "refuse"):
+		return "the router does not accept: check that it has this node as neighbour, its port, and firewalls"
 	case strings.Contains(low, "route to host") || strings.Contains(low, "unreachable"):
 		return "the node cannot reach the router: check addresses, VLAN and routes"
 	case strings.Contains(low, "timeout") || strings.Contains(low, "timed out") || strings.Contains(low, "time out") || strings.Contains(low, "does not answer"):

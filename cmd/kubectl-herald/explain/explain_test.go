@@ -251,6 +251,11 @@ func announcing() []trouble {
 				s.Status.BGP.Sessions[0].State, s.Status.BGP.Sessions[0].LastError = "Active", "connect: connection refused"
 			}
 		}, "api", "BGP session of node-1 to tor", "SessionDown", []string{"connection refused", "does not accept"}},
+		{"the router expects another AS number", func(c *kube.Cluster) {
+			for _, s := range c.Speakers {
+				s.Status.BGP.Sessions[0].State, s.Status.BGP.Sessions[0].LastError = "Idle", "peer refused: bad peer AS 64999: the router expects another AS number from this node"
+			}
+		}, "api", "BGP session of node-1 to tor", "SessionDown", []string{"AS 64999", "compare myASN and peerASN"}},
 		{"the family was not agreed on", func(c *kube.Cluster) {
 			for _, s := range c.Speakers {
 				s.Status.BGP.Sessions[0].Families = []v1beta1.IPFamily{v1beta1.FamilyIPv6}
