@@ -13,16 +13,19 @@ import (
 // retireMost bounds how long a speaker that stops keeps answering for addresses that no other takes over.
 const retireMost = 500 * time.Millisecond
 
-// Retire hands this node's addresses over: it says that it drains, and answers for each address until another speaker claims it. It is
-// called after Run has returned, and ends early with ctx.
+// Retire hands this node's addresses over: it says that it drains, asks routers to prefer other nodes, and answers for each address until another
+// speaker claims it. It is called after Run has returned, and ends early with ctx.
 func (s *Speaker) Retire(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, retireMost)
 	defer cancel()
-	if s.published {
-		self := s.self()
-		self.State = decide.Draining
-		s.opt.Gossip.Publish(self)
+	if s.routing != nil { // which takes its time, too
+		draining := *s.routing
+		draining.Draining = true
+		s.opt.BGP.Set(draining)
 	}
+	self := s.self() // which has claims if this run has said anything; else it voids those of an earlier one, that is still waited for
+	self.State = decide.Draining
+	s.opt.Gossip.Publish(self)
 	s.announced = slices.DeleteFunc(slices.Clone(s.announced), func(a decide.L2Address) bool { return a.For != "" })
 	if s.pulse.silent { // it stood still, and what it had is others' by now
 		s.announced = nil

@@ -112,6 +112,7 @@ type Speaker struct {
 	decider   *decide.Decider
 	claims    map[netip.Addr]decide.Claim // own claims, as decided last
 	announced []decide.L2Address          // as handed out last
+	routing   *bgp.Desired                // likewise; nil: nothing was
 	last      decide.Member               // as published last
 	published bool
 	linger    linger
@@ -264,13 +265,14 @@ func (s *Speaker) apply(facts decide.Facts, desired decide.Desired) (again time.
 	if s.resume.done {
 		again = s.answer(facts, desired)
 	}
-	s.opt.BGP.Set(bgp.Desired{
+	s.routing = &bgp.Desired{
 		Peers:      desired.Peers,
 		Routes:     desired.Routes,
 		Draining:   desired.Draining,
 		Addresses:  s.addresses(facts.Config),
 		Interfaces: s.opt.Links.Interfaces(),
-	})
+	}
+	s.opt.BGP.Set(*s.routing)
 	return again
 }
 

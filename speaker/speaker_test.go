@@ -397,6 +397,45 @@ func TestRetireHandsOver(t *testing.T) {
 	})
 }
 
+// Routers are asked to prefer other nodes while addresses are handed over, not after: both take their time.
+func TestRetireDrainsRoutersMeanwhile(t *testing.T) {
+	journey(t, func(t *testing.T, w *world, stop func() *Speaker) {
+		w.change(func(w *world) { w.snap, w.view = asked(), viewOf(other(decide.Draining, nil)) })
+		time.Sleep(settleMost)
+		w.holds(t, "the only one", true)
+		s := stop()
+		retired := make(chan struct{})
+		go func() { s.Retire(t.Context()); close(retired) }()
+		w.holds(t, "nobody has taken over", true)
+		w.read(func(w *world) {
+			if !w.draining || len(w.routes) != 1 {
+				t.Errorf("draining %v with %d routes, want draining with the one there was", w.draining, len(w.routes))
+			}
+		})
+		<-retired
+	})
+}
+
+// A speaker that is told to stop for good before it has said anything says that: its earlier run is still waited for.
+func TestRetireIsSaidByOneThatHasSaidNothing(t *testing.T) {
+	journey(t, func(t *testing.T, w *world, stop func() *Speaker) {
+		w.change(func(w *world) { w.snap, w.view = asked(), viewOf() })
+		synctest.Wait()
+		w.read(func(w *world) {
+			if w.said.Node != "" {
+				t.Fatalf("has said %+v, and was not to have yet", w.said)
+			}
+		})
+		s := stop()
+		s.Retire(t.Context())
+		w.read(func(w *world) {
+			if w.said.State != decide.Draining || len(w.said.Claims) > 0 {
+				t.Errorf("says %s with claims %v, want draining without any", w.said.State, w.said.Claims)
+			}
+		})
+	})
+}
+
 func TestRetireDoesNotWaitForEver(t *testing.T) {
 	journey(t, func(t *testing.T, w *world, stop func() *Speaker) {
 		w.change(func(w *world) { w.snap, w.view = asked(), viewOf(other(decide.Draining, nil)) })

@@ -20,20 +20,21 @@ type world struct {
 	t  *testing.T
 	mu sync.Mutex
 
-	snap    *config.Snapshot
-	links   []config.Interface
-	view    *member.View
-	answers []decide.L2Address
-	set     bool // anything was handed to l2 or bgp
-	routes  []decide.Route
-	said    decide.Member
-	again   []netip.Addr // announced again
-	claimed []l2.Conflict
-	report  Report
-	resyncs int
-	stale   time.Time
-	denied  bool
-	slow    time.Duration // how long a step takes
+	snap     *config.Snapshot
+	links    []config.Interface
+	view     *member.View
+	answers  []decide.L2Address
+	set      bool // anything was handed to l2 or bgp
+	routes   []decide.Route
+	draining bool // routers are asked to prefer others
+	said     decide.Member
+	again    []netip.Addr // announced again
+	claimed  []l2.Conflict
+	report   Report
+	resyncs  int
+	stale    time.Time
+	denied   bool
+	slow     time.Duration // how long a step takes
 
 	source, link, gossip, layer2, router chan struct{}
 }
@@ -166,7 +167,9 @@ type worldBGP struct{ *world }
 
 func (w worldBGP) Changed() <-chan struct{}   { return w.router }
 func (w worldBGP) Sessions() []config.Session { return nil }
-func (w worldBGP) Set(d bgp.Desired)          { w.read(func(x *world) { x.routes, x.set = d.Routes, true }) }
+func (w worldBGP) Set(d bgp.Desired) {
+	w.read(func(x *world) { x.routes, x.draining, x.set = d.Routes, d.Draining, true })
+}
 
 type worldReporter struct{ *world }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -33,13 +34,31 @@ func (r *rooms) tasks() []daemon.Task {
 		{Name: "inspect", Run: r.inspect.Run},
 		{Name: "gossip", Run: r.gossip.Run},
 		{Name: "l2", Run: r.l2.Run},
-		{Name: "bgp", Run: r.bgp.Run},
+		{Name: "bgp", Run: func(ctx context.Context) error { return untilFarewell(ctx, r.bgp.Run) }},
 		{Name: "status", Run: r.recorder.Run},
 	}
 	if r.claims != nil {
 		out = append(out, daemon.Task{Name: "claims", Run: r.claims.Run})
 	}
 	return out
+}
+
+// errFarewell is the cause of the end of the rest when this speaker stops for good.
+var errFarewell = errors.New("the speaker stops for good")
+
+// untilFarewell runs BGP. Only a farewell takes routes back: when anything else ends this process, such as a part of it that fails, it is started
+// again.
+func untilFarewell(ctx context.Context, run func(context.Context) error) error {
+	routing, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() {
+		if cause := context.Cause(ctx); errors.Is(cause, errFarewell) {
+			cancel(cause)
+			return
+		}
+		cancel(bgp.ErrRestarting)
+	})()
+	return run(routing)
 }
 
 // health answers whether this speaker is ready.
@@ -65,7 +84,7 @@ func (r *rooms) decide(ctx, rest context.Context, stop context.CancelCauseFunc) 
 	if end := <-why; end != "" {
 		r.log.Info("stopping for good", "why", end)
 		r.farewell(rest)
-		stop(nil)
+		stop(errFarewell)
 		return nil
 	}
 	r.log.Info("stopping, to be back soon: nothing is withdrawn")
