@@ -111,7 +111,7 @@ bench-l2: packages ## What Layer 2 promises, seen by a client: failover, planned
 
 .PHONY: bench-bgp
 bench-bgp: packages ## How quickly routes reach routers, at what price, and what a restart does to them
-	$(GO) test -count=1 -timeout 30m -v ./test/bench/bgp
+	$(GO) test -count=1 -p 1 -timeout 90m -v ./test/bench/bgp/...
 
 .PHONY: clean
 clean: ## Remove what make build has made

@@ -96,6 +96,12 @@ func (s *fakeSession) Drop(words string) {
 	s.drops = append(s.drops, s.Name+": "+words)
 }
 
+func (s *fakeSession) Hasten() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drops = append(s.drops, s.Name+": hasten")
+}
+
 func (s *fakeSession) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()

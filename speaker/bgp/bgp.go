@@ -43,6 +43,9 @@ type Session interface {
 	// Drop ends the connection to the peer, if there is one, because of what the words say, which it may tell the peer. It does not
 	// block. The session reconnects as after any failure.
 	Drop(words string)
+	// Hasten says that the router is likely to answer now, so that a session that is down is tried at once. It does not block, and is
+	// nothing to a session that is up.
+	Hasten()
 	// Status returns the state of the session as of now.
 	Status() Status
 }
@@ -78,7 +81,7 @@ type Neighbor struct {
 	Families    Families   // unicast families to offer
 	Hold        time.Duration
 	Keepalive   time.Duration
-	Connect     time.Duration // between two attempts to connect
+	Connect     time.Duration // between two attempts to connect, at most
 	MultiHop    bool          // an external peer need not be on a connected subnet
 	TTLSecurity bool          // RFC 5082
 	Password    config.Password

@@ -33,6 +33,9 @@ type Watch struct {
 	Profile   config.BFDProfile
 }
 
+// sightUp is the state of a path that works.
+const sightUp = "Up"
+
 // Sight is what is seen of a path.
 type Sight struct {
 	State     string // AdminDown, Down, Init, Up (RFC 5880 section 4.1)
@@ -80,8 +83,8 @@ func connected(a netip.Addr, interfaces []config.Interface) bool {
 	})
 }
 
-// heed drops the sessions whose paths failed (RFC 5882 section 4.3). A path that never came up, or that the router gave up watching, says
-// nothing about the session.
+// heed drops the sessions whose paths failed (RFC 5882 section 4.3), and hastens those whose paths came up. A path that never came up, or that
+// the router gave up watching, says nothing about the session.
 func (o *owner) heed() {
 	if o.opt.Watcher == nil {
 		return
@@ -99,6 +102,9 @@ func (o *owner) heed() {
 		s.sight = now
 		if now.Losses > before.Losses {
 			s.session.Drop(fmt.Sprintf("BFD: the path to %s failed", s.neighbor.target()))
+		}
+		if now.State == sightUp && before.State != sightUp {
+			s.session.Hasten()
 		}
 	}
 }

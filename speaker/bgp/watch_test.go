@@ -97,7 +97,7 @@ func (n *network) dropped() []string {
 
 func fast() *config.BFDProfile { return &config.BFDProfile{DetectMultiplier: 3} }
 
-// TestPathFails: a session goes with its path, at once and only once for each failure.
+// TestPathFails: a session goes with its path, at once and only once for each failure, and is tried at once when the path is back.
 func TestPathFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, l, a := watching(t)
@@ -111,12 +111,12 @@ func TestPathFails(t *testing.T) {
 			sight Sight
 			want  []string
 		}{
-			{"it comes up", Sight{State: "Up", ID: 1}, nil},
+			{"it comes up", Sight{State: "Up", ID: 1}, []string{"a: hasten"}},
 			{"it fails", Sight{State: "Down", ID: 1, Losses: 1}, []string{"a: BFD: the path to 10.0.0.1 failed"}},
 			{"nothing new", Sight{State: "Down", ID: 1, Losses: 1}, nil},
-			{"up again", Sight{State: "Up", ID: 1, Losses: 1}, nil},
+			{"up again", Sight{State: "Up", ID: 1, Losses: 1}, []string{"a: hasten"}},
 			{"the router gives up watching", Sight{State: "Down", ID: 1, Losses: 1}, nil},
-			{"it failed and is up again", Sight{State: "Up", ID: 1, Losses: 2}, []string{"a: BFD: the path to 10.0.0.1 failed"}},
+			{"it failed and is up again", Sight{State: "Up", ID: 1, Losses: 2}, []string{"a: BFD: the path to 10.0.0.1 failed", "a: hasten"}},
 			{"counted anew", Sight{State: "Up", ID: 2}, nil},
 			{"counted anew, and failed", Sight{State: "Up", ID: 3, Losses: 1}, []string{"a: BFD: the path to 10.0.0.1 failed"}},
 		} {

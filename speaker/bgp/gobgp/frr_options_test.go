@@ -168,7 +168,7 @@ func TestFRRPassword(t *testing.T) {
 			established(t, a, "frr")
 			c.configure("router bgp 64513", "neighbor "+address+"5 password second")
 			set("second")
-			eventually(t, "a session with the new password", func() bool { return sessionOf(a, "frr").State == "Established" && a.Counters()["frr"].Ups == 1 })
+			eventually(t, "a session with the new password", func() bool { return sessionOf(a, "frr").State == "Established" && a.Counters()["frr"].Ups == 2 })
 			set("third")
 			eventually(t, "an error", func() bool {
 				return strings.Contains(sessionOf(a, "frr").LastError, "a router that has another password")

@@ -73,6 +73,7 @@ func (r *Router) Session(n bgp.Neighbor, changed func()) bgp.Session {
 		find:     r.opt.Find,
 		log:      log,
 		wake:     make(chan struct{}, 1),
+		hurry:    make(chan struct{}, 1),
 		board:    newBoard(changed),
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -36,7 +37,7 @@ type router struct {
 	t       *testing.T
 	dialled chan net.Conn // connections from the session, one for each dial while the router is up
 	local   netip.Addr    // the session's end
-	refuse  bool          // set while nothing runs
+	refuse  atomic.Bool
 	dials   []time.Time
 	conn    net.Conn
 	found   chan netip.Addr // hands an unnumbered session the router's address
@@ -77,13 +78,15 @@ func (f *finder) Router() (netip.Addr, error) {
 
 func (r *router) dial(ctx context.Context, n bgp.Neighbor) (net.Conn, error) {
 	r.dials = append(r.dials, time.Now())
-	if r.refuse {
+	if r.refuse.Load() {
 		return nil, &net.OpError{Op: "dial", Err: unix.ECONNREFUSED}
 	}
 	ours, theirs := net.Pipe()
 	select {
 	case r.dialled <- theirs:
 		return routerConn{ours, r.local}, nil
+	case <-time.After(n.Connect):
+		return nil, &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -34,8 +34,11 @@ type session struct {
 	find   func(iface string) Finder
 	finder Finder // finds the router of an unnumbered session; nil for others
 	held   bool   // the session was established before
+	misses int    // attempts in a row that got no connection
 
-	cut atomic.Pointer[context.CancelCauseFunc] // ends what stands on the connection; nil while there is none
+	cut     atomic.Pointer[context.CancelCauseFunc] // ends what stands on the connection; nil while there is none
+	hurry   chan struct{}                           // capacity 1: the router is likely to answer now
+	dialing atomic.Pointer[context.CancelCauseFunc] // ends the attempt to connect; nil while there is none
 }
 
 // Set implements bgp.Session.
@@ -54,6 +57,24 @@ func (s *session) Set(a bgp.Advert) {
 func (s *session) Drop(words string) {
 	if cut := s.cut.Load(); cut != nil {
 		(*cut)(newFault(packet.BGP_ERROR_CEASE, bfdDown, nil, words))
+	}
+}
+
+// errHurry ends an attempt to connect in favour of a new one: what it has sent was lost on a router that was not there, and would be sent
+// again only after seconds.
+var errHurry = errors.New("the router is back")
+
+// Hasten implements bgp.Session.
+func (s *session) Hasten() {
+	if s.cut.Load() != nil {
+		return // there is a connection
+	}
+	select {
+	case s.hurry <- struct{}{}:
+	default:
+	}
+	if end := s.dialing.Load(); end != nil {
+		(*end)(errHurry)
 	}
 }
 
@@ -108,17 +129,24 @@ func (s *session) failed(ctx context.Context, up time.Time, err error) {
 	}
 }
 
-// pause waits until the next attempt is due. Attempts begin one connect time apart, up to a quarter less so that nodes do not march in
-// step (RFC 4271 section 10). A session that had lasted is taken up again at once; one that keeps falling is not. While there is no
-// connection, a change of the node's addresses is a reason to try at once.
+// pause waits until the next attempt is due. After one that got no connection that is when nextTry says, or when the router is said to be
+// back, or the node's addresses change. After one that the router broke off it is a connect time from its beginning, up to a quarter less so
+// that nodes do not march in step (RFC 4271 section 10). A session that had lasted is taken up again at once; one that keeps falling is not.
 func (s *session) pause(ctx context.Context, began, up time.Time, err error) {
-	wait := time.Until(began.Add(jitter(s.Neighbor.Connect)))
+	var down *unconnected
+	every := s.Neighbor.Connect
+	if errors.As(err, &down) {
+		every = s.nextTry()
+		s.misses++
+	} else {
+		s.misses = 0
+	}
+	wait := time.Until(began.Add(jitter(every)))
 	if !up.IsZero() && time.Since(up) >= s.Neighbor.Connect {
 		wait = rand.N(100 * time.Millisecond)
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	var down *unconnected
 	var last bgp.Advert
 	if a := s.advert.Load(); a != nil {
 		last = *a
@@ -129,15 +157,35 @@ func (s *session) pause(ctx context.Context, began, up time.Time, err error) {
 			return
 		case <-timer.C:
 			return
+		case <-s.hurry:
+			s.misses = 0
+			return
 		case <-s.wake:
 			next := *s.advert.Load()
 			last.Paths = next.Paths
-			if errors.As(err, &down) && !last.Equal(next) {
+			if down != nil && !last.Equal(next) {
 				return
 			}
 			last = next
 		}
 	}
+}
+
+// soon is how long after an attempt that got no connection the second one begins.
+const soon = 250 * time.Millisecond
+
+// nextTry is how far apart two attempts begin of which the first got no connection. Most routers that go away are back in seconds, so it is
+// little at first, and half as much again each time, up to the connect time: a router that was away for a while is found before half of
+// that has passed once more.
+func (s *session) nextTry() time.Duration {
+	d := soon
+	for range s.misses {
+		if d >= s.Neighbor.Connect {
+			break
+		}
+		d += d / 2
+	}
+	return min(d, s.Neighbor.Connect)
 }
 
 // jitter returns between three quarters and the whole of d.
@@ -154,6 +202,9 @@ func (s *session) attempt(ctx context.Context) (time.Time, error) {
 	s.board.enter(bgp.Connect)
 	n, conn, err := s.connect(ctx)
 	if err != nil {
+		if errors.Is(err, errHurry) {
+			return time.Time{}, &unconnected{err.Error()} // and no failure
+		}
 		err = &unconnected{dialTrouble(n, err)}
 		s.failed(ctx, time.Time{}, err)
 		return time.Time{}, err
@@ -164,6 +215,7 @@ func (s *session) attempt(ctx context.Context) (time.Time, error) {
 	defer cut(nil)
 	s.cut.Store(&cut)
 	defer s.cut.Store(nil)
+	s.misses = 0
 	t, err := l.handshake(standing)
 	if err != nil {
 		return time.Time{}, l.part(ctx, time.Time{}, err)
@@ -171,12 +223,24 @@ func (s *session) attempt(ctx context.Context) (time.Time, error) {
 	l.terms = t
 	up := time.Now()
 	s.held = true
+	select {
+	case <-s.hurry: // no longer
+	default:
+	}
 	return up, l.part(ctx, up, l.hold(standing))
 }
 
-// connect opens a connection to the neighbour, which it returns with the address filled in.
+// shortestDial is how long an attempt to connect takes at least when there is no answer: a packet that was lost would be sent again after that.
+const shortestDial = time.Second
+
+// connect opens a connection to the neighbour, which it returns with the address filled in. While attempts come soon after each other, none
+// takes much longer: the router may have come back just after it was asked.
 func (s *session) connect(ctx context.Context) (bgp.Neighbor, net.Conn, error) {
 	n := s.Neighbor
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	s.dialing.Store(&end)
+	defer s.dialing.Store(nil)
 	if s.finder != nil {
 		addr, err := s.locate(ctx)
 		if err != nil {
@@ -184,7 +248,12 @@ func (s *session) connect(ctx context.Context) (bgp.Neighbor, net.Conn, error) {
 		}
 		n.Address = addr
 	}
-	conn, err := s.dial(ctx, n)
+	limited := n
+	limited.Connect = min(n.Connect, max(s.nextTry(), shortestDial))
+	conn, err := s.dial(ctx, limited)
+	if err != nil && context.Cause(ctx) == errHurry { //nolint:errorlint // it is this very value
+		err = errHurry
+	}
 	return n, conn, err
 }
 

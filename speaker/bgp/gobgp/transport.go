@@ -9,7 +9,6 @@ import (
 	"os"
 	"strconv"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -130,7 +129,7 @@ func dialTrouble(n bgp.Neighbor, err error) string {
 	case errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.ENETUNREACH):
 		return fmt.Sprintf("no way to %s from this node: %s%s", n.Address, rootCause(err), distanceHint(n))
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return fmt.Sprintf("%s does not answer within %s%s", remote, n.Connect.Round(time.Millisecond), silenceHints(n))
+		return fmt.Sprintf("%s does not answer%s", remote, silenceHints(n))
 	default:
 		return fmt.Sprintf("cannot connect to %s: %s", remote, rootCause(err))
 	}
