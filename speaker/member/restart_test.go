@@ -51,7 +51,7 @@ func TestRestarterIsWaitedFor(t *testing.T) {
 	for _, r := range []*run{all[0], all[2]} {
 		r.waitFor(t, "end of the process", func(v *View) bool { return v.Alive == 2 })
 		v := r.View()
-		if s, ok := stateOf(v, "node-01"); !ok || s != decide.Restarting || !maps.Equal(claimsOf(v, "node-01"), claims) || v.Known != 3 {
+		if s, ok := stateOf(v, "node-01"); !ok || s != decide.Restarting || !maps.Equal(claimsOf(v, "node-01"), claims) || v.Known != 3 || v.Awaited != 1 {
 			t.Fatalf("%s does not wait: %+v", r.opt.Node, v)
 		}
 	}
@@ -65,7 +65,7 @@ func TestRestarterIsWaitedFor(t *testing.T) {
 	again.waitFor(t, "its former claims", func(v *View) bool { return !v.Heard.IsZero() && maps.Equal(v.Former, claims) })
 	for _, r := range []*run{all[0], all[2], late} { // it has said nothing yet
 		r.waitFor(t, "the process", func(v *View) bool { return v.Alive == 4 })
-		if v := r.View(); !maps.Equal(claimsOf(v, "node-01"), claims) {
+		if v := r.View(); !maps.Equal(claimsOf(v, "node-01"), claims) || v.Awaited != 0 {
 			t.Errorf("%s forgot the claims before the new run said anything: %+v", r.opt.Node, v)
 		}
 	}
