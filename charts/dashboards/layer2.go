@@ -28,7 +28,7 @@ func movePanels(s scope) []panel {
 		stat("Moves in the last hour", "How often a node took an address that another one had.", s,
 			`sum(increase(herald_l2_ownership_changes_total@{reason!="Elected"}[1h])) or vector(0)`).whole().thresholds(good, at(10, notice)).size(4, 8),
 		graph("Ownership changes by reason", count,
-			"Elected: nobody had the address. TookOver: its owner is gone, or no longer eligible. Returned: it came back to its first choice. Won: two claimed it.", s,
+			"Elected: nobody had the address. TookOver: its owner is gone, or no longer eligible. Returned: its owner gave it to this node. Moved: it was asked for. Won: two claimed it.", s,
 			q(`sum by (reason) (increase(herald_l2_ownership_changes_total@[$__rate_interval]))`, "{{reason}}")).bars().size(10, 8),
 		graph("Ownership changes by node", count, "Which nodes took addresses.", s,
 			q(`sum by (node) (increase(herald_l2_ownership_changes_total@[$__rate_interval]))`, "{{node}}")).bars().size(10, 8),

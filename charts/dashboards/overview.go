@@ -33,7 +33,7 @@ func nowPanels(s scope) []panel {
 		stat("Config problems", "Problems with objects of Herald's kinds; their condition Ready says what is wrong.", s,
 			`sum(max by (cluster, namespace, kind) (herald_config_problems@)) or vector(0)`).whole().thresholds(good, at(1, notice)),
 		stat("Nodes without speaker", "Nodes that should run a speaker, and none can be scraped.", s,
-			`clamp_min(sum(herald_nodes@{state=~"reporting|missing"}) - count(herald_announced_addresses@{protocol="ARP"}), 0) or vector(0)`).
+			`clamp_min(sum(herald_nodes@{state=~"live|missing"}) - count(herald_announced_addresses@{protocol="ARP"}), 0) or vector(0)`).
 			whole().thresholds(good, at(1, bad)),
 		stat("BGP sessions down", "Sessions that a node should have, and that are not established.", s,
 			`count(herald_bgp_session_up@ == 0) or vector(0)`).whole().thresholds(good, at(1, bad)),
