@@ -119,7 +119,7 @@ func (s *Speaker) holdings() []config.L2Holding {
 func (s *Speaker) conflicts(members []decide.Member) []config.L2Conflict {
 	var out []config.L2Conflict
 	for _, c := range s.opt.L2.Conflicts() {
-		if !s.wire.speaks(c.MAC) || c.Unanswered && unclaimed(members, s.wire.macs[c.MAC], c.Addr) {
+		if !s.wire.speaks(c.MAC) || c.Unanswered && unclaimed(members, s.wire.macs[c.MAC].node, c.Addr) {
 			out = append(out, config.L2Conflict{Address: c.Addr, Interface: c.Interface, MAC: c.MAC, Since: c.First})
 		}
 	}
@@ -139,7 +139,9 @@ const reportEvery = 250 * time.Millisecond
 
 // reportRetry is how long to wait after a write that failed. All speakers fail when the API server does: half of it is left to chance, so that they
 // are not back all at once.
-func reportRetry() reconcile.Backoff { return reconcile.Backoff{Min: time.Second, Max: 20 * time.Second} }
+func reportRetry() reconcile.Backoff {
+	return reconcile.Backoff{Min: time.Second, Max: 20 * time.Second}
+}
 
 // StatusWriter writes the SpeakerStatus of this node, unless it already stands there.
 type StatusWriter func(context.Context, v1beta1.SpeakerStatusStatus) error
@@ -153,10 +155,10 @@ type Recorder struct {
 	pacer   *pace.Pacer
 	log     *slog.Logger
 
-	mu      sync.Mutex
-	ready   metav1.Condition   // as written last
-	node    []metav1.Condition // likewise
-	failed  int                // so many of the last writes in a row; the first of them was logged
+	mu     sync.Mutex
+	ready  metav1.Condition   // as written last
+	node   []metav1.Condition // likewise
+	failed int                // so many of the last writes in a row; the first of them was logged
 }
 
 // NewRecorder returns a Recorder that writes through write; it does nothing until Run.

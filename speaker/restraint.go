@@ -1,10 +1,12 @@
 package speaker
 
 import (
+	"maps"
 	"net/netip"
 	"time"
 
 	"github.com/heraldlb/herald/config"
+	"github.com/heraldlb/herald/speaker/decide"
 	"github.com/heraldlb/herald/speaker/l2"
 )
 
@@ -73,25 +75,52 @@ func (r rival) memory() time.Duration {
 	return rivalMemory
 }
 
+// seat is where a hardware address belongs.
+type seat struct {
+	node string
+	told time.Time // when it was told last
+}
+
+// staleAfter is how long after a speaker has ceased to tell of a hardware address it is forgotten. One that is not heard any more may still be on
+// the wire: what it told last is kept as long as its node is there.
+const staleAfter = 10 * time.Minute
+
 // wire remembers who was heard on the wire to claim addresses. A conflict is known only while the address is answered for; without memory a
 // speaker that gave way would take the address again at once.
 type wire struct {
-	macs     map[string]string // node of each hardware address that gossip ever told of
+	macs     map[string]seat // of each hardware address that gossip has told of
+	pruned   time.Time
 	rivals   map[netip.Addr]rival
 	defended map[netip.Addr]time.Time
 }
 
 func newWire() wire {
-	return wire{macs: map[string]string{}, rivals: map[netip.Addr]rival{}, defended: map[netip.Addr]time.Time{}}
+	return wire{macs: map[string]seat{}, rivals: map[netip.Addr]rival{}, defended: map[netip.Addr]time.Time{}}
 }
 
-// learn notes which node has which hardware addresses.
-func (w *wire) learn(node string, links []config.Interface) {
-	for _, l := range links {
-		if l.MAC != "" {
-			w.macs[l.MAC] = node
+// learn notes which member has which hardware addresses, and now and then forgets those of nodes that are gone from the cluster, and those that live
+// members have not any more.
+func (w *wire) learn(now time.Time, f decide.Facts) {
+	live := make(map[string]bool, len(f.Members))
+	for _, m := range f.Members {
+		live[m.Node] = true
+		for _, l := range m.Interfaces {
+			if l.MAC != "" {
+				w.macs[l.MAC] = seat{m.Node, now}
+			}
 		}
 	}
+	if !f.Config.Synced || now.Sub(w.pruned) < staleAfter/10 {
+		return
+	}
+	w.pruned = now
+	there := make(map[string]bool, len(f.Config.Nodes))
+	for _, n := range f.Config.Nodes {
+		there[n.Name] = true
+	}
+	maps.DeleteFunc(w.macs, func(_ string, s seat) bool {
+		return now.Sub(s.told) > staleAfter && (live[s.node] || !there[s.node])
+	})
 }
 
 // hear takes in what was heard, and returns the speakers to give way to by address, those of the addresses for which they insist, and after
@@ -99,7 +128,8 @@ func (w *wire) learn(node string, links []config.Interface) {
 func (w *wire) hear(now time.Time, self string, conflicts []l2.Conflict) (heard map[netip.Addr]string, insists map[netip.Addr]bool, again time.Duration) {
 	for _, c := range conflicts {
 		was := w.rivals[c.Addr]
-		node, ok := w.macs[c.MAC]
+		belongs, ok := w.macs[c.MAC]
+		node := belongs.node
 		if !ok || node == self || !c.Last.After(was.last) {
 			continue
 		}

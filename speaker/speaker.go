@@ -343,9 +343,7 @@ func (s *Speaker) gather(now time.Time, view *member.View, snap *config.Snapshot
 			}
 		}
 	}
-	for _, m := range facts.Members {
-		s.wire.learn(m.Node, m.Interfaces)
-	}
+	s.wire.learn(now, facts)
 	facts.Heard, facts.Insists, again = s.wire.hear(now, s.opt.Node, s.opt.L2.Conflicts())
 	slices.SortFunc(facts.Members, func(a, b decide.Member) int { return strings.Compare(a.Node, b.Node) })
 	facts.Expected = max(facts.Expected, len(facts.Members))
