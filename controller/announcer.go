@@ -168,8 +168,23 @@ func (a *announcer) write(ctx context.Context, svc *config.Service, want config.
 			Service: svc.Key, UID: svc.UID, Warning: true, Reason: string(decide.AddressConflict), Action: "Announce", Note: strings.Join(conflicts, "; "),
 		})
 	}
+	if failed(svc.Announced, want) {
+		a.opt.Events.Emit(kube.Event{
+			Service: svc.Key, UID: svc.UID, Warning: true, Reason: "AnnouncementFailed", Action: "Announce", Note: want.Reason + ": " + want.Message,
+		})
+	}
 	if moved := a.untold(svc.UID); len(moved) > 0 {
 		a.opt.Events.Emit(kube.Event{Service: svc.Key, UID: svc.UID, Reason: "AnnouncementMoved", Action: "Announce", Note: strings.Join(moved, "; ")})
 	}
 	return nil
+}
+
+// failed reports whether a condition says something new of why a Service is not announced. That it has no endpoints is no failure of ours, and
+// whoever looks at the Service sees it; conflicts are told of by themselves.
+func failed(was, is config.Condition) bool {
+	switch decide.Reason(is.Reason) {
+	case decide.NoAdvertisement, decide.NoEligibleNode, decide.PeersDown:
+		return is.Status == "False" && (was.Status != is.Status || was.Reason != is.Reason)
+	}
+	return false
 }

@@ -112,7 +112,7 @@ func TestFailure(t *testing.T) {
 		if got := c.service(key("bad")).Ingress; !slices.Equal(got, addrs("192.0.2.0")) {
 			t.Errorf("the first Service got %v", got)
 		}
-		if got := c.eventReasons(key("bad")); !slices.Equal(got, []string{ipam.AddressAssigned}) {
+		if got := c.eventReasons(key("bad")); !slices.Equal(got, []string{ipam.AddressAssigned, "AnnouncementFailed"}) {
 			t.Errorf("events: %v", got)
 		}
 	})
@@ -435,6 +435,64 @@ func TestAnnounced(t *testing.T) {
 		if n := c.forget(); n != 0 {
 			t.Errorf("%d writes although nothing changes", n)
 		}
+	})
+}
+
+// TestAnnouncementFails goes through what keeps a Service from being announced: each reason is told of once, also to those who only look at events, and a
+// missing endpoint is not.
+func TestAnnouncementFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.rest.Pools = []*config.Pool{pool("a", "192.0.2.0", "192.0.2.9")}
+		c.rest.Nodes = []*config.Node{{Name: "n1", Ready: true}}
+		since := time.Now()
+		c.rest.Speakers = []*config.Speaker{speaker("n1", holding("192.0.2.0", since))}
+		stop := c.start()
+		web := service("web")
+		c.put(web)
+		time.Sleep(time.Minute)
+		want := func(when string, n int) {
+			t.Helper()
+			got := slices.DeleteFunc(c.eventReasons(web.Key), func(r string) bool { return r != "AnnouncementFailed" })
+			if len(got) != n {
+				t.Errorf("%s: %d events, want %d: %+v", when, len(got), n, c.service(web.Key).Announced)
+			}
+		}
+		want("without an advertisement", 1)
+		stop()
+		stop = c.start()
+		time.Sleep(time.Minute)
+		want("after a restart", 1)
+		c.change(func(s *config.Snapshot) {
+			s.L2Advertisements = []*config.L2Advertisement{{Name: "lan", Pools: config.All[string](), Services: config.All[config.Key](), Nodes: config.All[string]()}}
+		})
+		time.Sleep(time.Minute)
+		if got := c.service(web.Key).Announced.Reason; got != "NoReadyEndpoints" {
+			t.Errorf("without endpoints: %s", got)
+		}
+		want("without endpoints", 1)
+		web.Endpoints.Ready = map[string]int{"n1": 1}
+		c.put(web)
+		time.Sleep(time.Minute)
+		wantAnnounced(t, c, "True", "Announced", "ARP by n1 on eth0")
+		for _, excluded := range []bool{true, false, true} {
+			c.change(func(s *config.Snapshot) {
+				s.Nodes = []*config.Node{{Name: "n1", Ready: true, ExcludeLB: excluded}}
+				s.Speakers = []*config.Speaker{speaker("n1")}
+				if !excluded {
+					s.Speakers = []*config.Speaker{speaker("n1", holding("192.0.2.0", since))}
+				}
+			})
+			time.Sleep(time.Minute)
+		}
+		want("excluded twice", 3)
+		c.mu.Lock()
+		last := c.events[len(c.events)-1]
+		c.mu.Unlock()
+		if wantNote := "NoEligibleNode: " + c.service(web.Key).Announced.Message; !last.Warning || last.Note != wantNote {
+			t.Errorf("event %+v, want %q", last, wantNote)
+		}
+		stop()
 	})
 }
 
