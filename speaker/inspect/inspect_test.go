@@ -3,6 +3,7 @@ package inspect
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -24,6 +25,9 @@ import (
 )
 
 func TestMain(m *testing.M) { os.Exit(nettest.Main(m)) }
+
+// mute is a kernel that does not answer.
+func mute(uint16) (bool, error) { return false, errors.New("no such protocol") }
 
 // native prints an IPv4 address as net/route does.
 func native(a string) string {
@@ -120,7 +124,7 @@ func TestJudge(t *testing.T) {
 		{name: "two at once", files: with(ipvs, conf+"all/proxy_arp", "1\n"), want: ProxyARP + "," + StrictARPOff},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := Judge(readProc(proc(test.files)), interfaces(), test.pools)
+			got := Judge(readProc(proc(test.files), mute), interfaces(), test.pools)
 			var reasons []string
 			for _, g := range got {
 				reasons = append(reasons, g.Reason)
@@ -142,7 +146,7 @@ func TestJudgeNothing(t *testing.T) {
 	if got := Judge(nil, interfaces(), nil); got != nil {
 		t.Errorf("of no node: %+v", got)
 	}
-	if got := Judge(readProc(fstest.MapFS{}), interfaces(), []*config.Pool{pool("192.0.2.0", "192.0.2.255")}); got != nil {
+	if got := Judge(readProc(fstest.MapFS{}, mute), interfaces(), []*config.Pool{pool("192.0.2.0", "192.0.2.255")}); got != nil {
 		t.Errorf("of an empty proc: %+v", got)
 	}
 }
@@ -173,7 +177,7 @@ func FuzzProc(f *testing.F) {
 func TestWatcher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var drifting atomic.Bool
-		w := newWatcher(proc(nil), func(n *Node) { n.Drifting = drifting.Load() })
+		w := newWatcher(proc(nil), mute, func(n *Node) { n.Drifting = drifting.Load() })
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- w.Run(ctx) }()
@@ -231,4 +235,47 @@ func TestRealKernel(t *testing.T) {
 	if diff := cmp.Diff([]string{BGPSpeakerPresent, GatewayInPool, StrictARPOff}, reasons); diff != "" {
 		t.Errorf("troubles (-want +got):\n%s", diff)
 	}
+}
+
+// TestListening tells who listens from who is connected, on either family and on the very port.
+func TestListening(t *testing.T) {
+	nettest.Need(t)
+	nettest.Veth(t, "eth7", "eth8") // in a network namespace of its own
+	if err := netlink.LinkSetUp(nettest.Link(t, "lo")); err != nil {
+		t.Fatal(err)
+	}
+	listens := func(when string, want bool) {
+		t.Helper()
+		if got, err := askListening(bgpPort); err != nil || got != want {
+			t.Errorf("%s: %v, %v; want %v", when, got, err, want)
+		}
+	}
+	open := func(address string) *net.TCPListener {
+		t.Helper()
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return l.(*net.TCPListener)
+	}
+	listens("nobody", false)
+	open("127.0.0.1:180")
+	listens("on another port", false)
+	l := open("127.0.0.1:179")
+	listens("over IPv4", true)
+	conn, err := net.Dial("tcp", "127.0.0.1:179")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	served, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer served.Close()
+	l.Close()
+	listens("connected, and not listening any more", false)
+	open("[::1]:179")
+	listens("over IPv6", true)
 }

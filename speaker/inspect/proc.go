@@ -18,12 +18,15 @@ import (
 // ipvsDevice is the interface that kube-proxy gives the Services' addresses to in IPVS mode.
 const ipvsDevice = "kube-ipvs0"
 
-// readProc reads what there is in a proc file system (proc(5)).
-func readProc(proc fs.FS) *Node {
+// readProc reads what there is in a proc file system (proc(5)). Who listens on a port is read there only where the kernel does not answer.
+func readProc(proc fs.FS, listening func(port uint16) (bool, error)) *Node {
 	n := &Node{Settings: readSettings(proc)}
 	_, n.IPVS = n.Settings[ipvsDevice]
 	n.Gateways = sortGateways(append(parseRoutes(read(proc, "net/route")), parseRoutes6(read(proc, "net/ipv6_route"))...))
-	n.BGP = listens(read(proc, "net/tcp"), bgpPort) || listens(read(proc, "net/tcp6"), bgpPort)
+	var err error
+	if n.BGP, err = listening(bgpPort); err != nil {
+		n.BGP = listens(read(proc, "net/tcp"), bgpPort) || listens(read(proc, "net/tcp6"), bgpPort)
+	}
 	return n
 }
 

@@ -20,11 +20,11 @@ type Watcher struct {
 }
 
 // New returns a Watcher of the network namespace that this process runs in. It looks at nothing until Run.
-func New() *Watcher { return newWatcher(os.DirFS("/proc"), readKernel) }
+func New() *Watcher { return newWatcher(os.DirFS("/proc"), askListening, readKernel) }
 
-func newWatcher(proc fs.FS, kernel func(*Node)) *Watcher {
+func newWatcher(proc fs.FS, listening func(port uint16) (bool, error), kernel func(*Node)) *Watcher {
 	return &Watcher{changed: make(chan struct{}, 1), look: func() *Node {
-		n := readProc(proc)
+		n := readProc(proc, listening)
 		kernel(n)
 		return n
 	}}
