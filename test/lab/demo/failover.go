@@ -42,10 +42,13 @@ func (d *demo) showFailover(ctx context.Context) (string, error) {
 		return "", err
 	}
 	d.out.say("cut %s off the LAN", old)
-	now := seen[0].answers.LongestGap().After
-	successor, err := d.nodeOf(now)
+	spans := seen[0].answers.Spans()
+	if len(spans) == 0 {
+		return "", fmt.Errorf("nobody was heard to answer for %s", seen[0].ip)
+	}
+	successor, err := d.nodeOf(spans[len(spans)-1].MAC)
 	if err != nil {
-		return "", fmt.Errorf("nobody took %s over: %w", seen[0].ip, err)
+		return "", fmt.Errorf("who took %s over: %w", seen[0].ip, err)
 	}
 	for _, o := range seen {
 		d.describe(o, cut)

@@ -102,11 +102,8 @@ func ownAddress(h *netlab.Host, ifname string, ip netip.Addr) (netip.Addr, error
 
 func (a *asker) send() error { return a.inquiry.send(a.conn) }
 
-// next waits for the next claim of the address, solicited or not; os.ErrDeadlineExceeded when there was none in time.
-func (a *asker) next(deadline time.Time) (Answer, error) {
-	if err := a.conn.SetReadDeadline(deadline); err != nil {
-		return Answer{}, err
-	}
+// next waits for the next claim of the address, solicited or not; os.ErrDeadlineExceeded when there was none before the connection's deadline.
+func (a *asker) next() (Answer, error) {
 	buf := make([]byte, 2048)
 	for {
 		n, _, err := a.conn.ReadFrom(buf)
@@ -152,14 +149,14 @@ func Resolve(ctx context.Context, h *netlab.Host, ifname string, ip netip.Addr, 
 	}
 }
 
-// nextWithin is next that also ends with the context.
+// nextWithin is next with a deadline, that also ends with the context: whose end comes after the deadline is set, or it would be lost.
 func (a *asker) nextWithin(ctx context.Context, deadline time.Time) (Answer, error) {
-	stop := context.AfterFunc(ctx, func() { _ = a.conn.SetReadDeadline(time.Now()) })
-	defer stop()
-	if err := ctx.Err(); err != nil {
+	if err := a.conn.SetReadDeadline(deadline); err != nil {
 		return Answer{}, err
 	}
-	answer, err := a.next(deadline)
+	stop := context.AfterFunc(ctx, func() { _ = a.conn.SetReadDeadline(time.Now()) })
+	defer stop()
+	answer, err := a.next()
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}

@@ -35,7 +35,7 @@ func (c *Continuous) Run(ctx context.Context) (Report, error) {
 	report := Report{Begin: time.Now()}
 	group, ctx := errgroup.WithContext(ctx)
 	var asked []time.Time
-	group.Go(func() (err error) { asked, err = c.sendAll(ctx); return err })
+	group.Go(func() (err error) { asked, err = c.sendAll(ctx); return err }) // at least once
 	group.Go(func() error {
 		for {
 			answer, err := c.asker.nextWithin(ctx, time.Now().Add(time.Second))
@@ -52,7 +52,7 @@ func (c *Continuous) Run(ctx context.Context) (Report, error) {
 		}
 	})
 	err := group.Wait()
-	report.Asked, report.End = len(asked), time.Now()
+	report.Asked, report.End = len(asked), asked[len(asked)-1] // whom nobody asks any more need not answer
 	return report, err
 }
 

@@ -125,6 +125,24 @@ func TestResolveEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// TestNextEndsWhenever ends the context at whatever moment of a wait.
+func TestNextEndsWhenever(t *testing.T) {
+	w := newWorld(t)
+	a, err := openAsker(w.client, "eth0", netip.MustParseAddr("192.0.2.99"))
+	must(t, err)
+	defer a.conn.Close()
+	const patience = 30 * time.Second
+	for n := range 5_000 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go cancel()
+		begin := time.Now()
+		_, err := a.nextWithin(ctx, begin.Add(patience))
+		if took := time.Since(begin); took > patience*2/3 {
+			t.Fatalf("try %d: waited %s after the context had ended (%v)", n, took, err)
+		}
+	}
+}
+
 func TestResolveExplains(t *testing.T) {
 	w := newWorld(t)
 	if _, err := Resolve(t.Context(), w.client, "eth7", v4, time.Second); err == nil || !strings.Contains(err.Error(), "eth7") {
