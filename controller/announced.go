@@ -112,11 +112,8 @@ func (s *sightings) judge(svc *config.Service) verdict {
 	var routed part // what BGP does for all addresses together
 	for _, e := range s.explain.Service(svc.Key) {
 		p := s.part(e)
-		if c, ok := s.conflicts[e.Addr]; ok && e.Protocol == decide.L2 && p.reason == decide.AddressConflict {
-			v.conflicts = append(v.conflicts, c.String())
-		}
-		if h, ok := s.holders[e.Addr]; ok && e.Protocol == decide.L2 && (p.reason == decide.Announced || p.reason == decide.AddressConflict) {
-			v.owners[e.Addr] = h.node
+		if e.Protocol == decide.L2 {
+			s.users(&v, p)
 		}
 		switch {
 		case p.reason != decide.Announced:
@@ -142,6 +139,19 @@ func (s *sightings) judge(svc *config.Service) verdict {
 		}
 	}
 	return v
+}
+
+// users takes in who uses an L2 address.
+func (s *sightings) users(v *verdict, p part) {
+	if p.reason != decide.Announced && p.reason != decide.AddressConflict {
+		return
+	}
+	if h, ok := s.holders[p.addr]; ok {
+		v.owners[p.addr] = h.node
+	}
+	if c, ok := s.conflicts[p.addr]; ok {
+		v.conflicts = append(v.conflicts, c.String())
+	}
 }
 
 // rank orders reasons by how close they are to an announcement.
