@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/heraldlb/herald/cmd/kubectl-herald/drill"
 	"github.com/heraldlb/herald/cmd/kubectl-herald/picture"
 	"github.com/heraldlb/herald/cmd/kubectl-herald/print"
 	"github.com/heraldlb/herald/config"
@@ -47,6 +49,9 @@ type app struct {
 	colour   bool
 	version  string
 	now      func() time.Time
+	terminal bool // there is somebody to ask
+	connect  func(target string) func(context.Context) error
+	listen   func(netip.Addr) (*drill.ARP, error)
 	open     func(kube.Access) (API, error)
 
 	// Flags.
@@ -119,7 +124,7 @@ func (a *app) root() *cobra.Command {
 		}
 		return nil
 	}
-	root.AddCommand(a.status(), a.vips(), a.explain(), a.bgp(), a.check(), a.lint(), a.drain(true), a.drain(false), a.move(), a.migrate())
+	root.AddCommand(a.status(), a.vips(), a.explain(), a.bgp(), a.check(), a.lint(), a.drain(true), a.drain(false), a.move(), a.drill(), a.migrate())
 	return root
 }
 
