@@ -100,13 +100,19 @@ func (a *Announcer) Run(ctx context.Context) error {
 	}
 	defer o.look()()
 	defer o.wg.Wait()
+	inbox := a.inbox
+	var rested <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			o.retire(context.Cause(ctx))
 			return nil
-		case <-a.inbox:
+		case <-inbox:
+			began := time.Now()
 			o.apply(a.desired.Load())
+			inbox, rested = nil, time.After(rest(time.Since(began)))
+		case <-rested:
+			inbox, rested = a.inbox, nil
 		case <-o.drain.over:
 			o.drain.end()
 			o.tell()
@@ -117,6 +123,13 @@ func (a *Announcer) Run(ctx context.Context) error {
 		o.watch()
 		o.publish()
 	}
+}
+
+// rest is how long to wait for more to be asked for after something that took so long, so that thousands of changes one after another do not
+// each cost what thousands of routes do. The first change after a pause waits for nothing.
+func rest(took time.Duration) time.Duration {
+	const most = 50 * time.Millisecond
+	return min(9*took, most)
 }
 
 // look starts the Watcher, and returns what ends it.
@@ -228,15 +241,21 @@ func (o *owner) apply(d *Desired) {
 	o.tell()
 }
 
-// tell tells each session its part of what is wanted.
+// tell tells each session its part of what is wanted. What is the same for several is worked out once.
 func (o *owner) tell() {
-	for name, s := range o.seats {
+	var last string // the peer that paths was worked out for
+	var paths []Path
+	for _, name := range slices.Sorted(maps.Keys(o.seats)) {
+		s := o.seats[name]
 		if s.session == nil {
 			continue
 		}
 		a := Advert{Draining: o.drain.asking, Addresses: o.told.Addresses, Interfaces: o.told.Interfaces}
 		if !o.drain.done {
-			a.Paths = pathsFor(name, o.told.Routes)
+			if last == "" || !alike(last, name, o.told.Routes) {
+				last, paths = name, pathsFor(name, o.told.Routes)
+			}
+			a.Paths = paths
 		}
 		s.paths = len(a.Paths)
 		s.session.Set(a)

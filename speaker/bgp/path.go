@@ -40,9 +40,10 @@ func sameInterfaces(a, b []config.Interface) bool {
 
 // pathsFor returns what the named peer should be told of the routes, sorted by prefix. What several routes say of one prefix adds up.
 func pathsFor(peer string, routes []decide.Route) []Path {
-	var out []Path
-	for _, r := range routes {
-		if _, ok := slices.BinarySearch(r.Peers, peer); ok {
+	out := make([]Path, 0, len(routes))
+	var told membership
+	for i := range routes {
+		if r := &routes[i]; told.has(peer, r.Peers) {
 			out = append(out, Path{Prefix: r.Prefix.Masked(), RouteAttributes: r.Attributes})
 		}
 	}
@@ -59,6 +60,34 @@ func pathsFor(peer string, routes []decide.Route) []Path {
 		}
 	}
 	return merged
+}
+
+// alike reports whether two peers are told the same routes.
+func alike(a, b string, routes []decide.Route) bool {
+	var first, second membership
+	for i := range routes {
+		if peers := routes[i].Peers; first.has(a, peers) != second.has(b, peers) {
+			return false
+		}
+	}
+	return true
+}
+
+// membership remembers the answer for the list that was asked about last: routes that go to the same peers share theirs.
+type membership struct {
+	list []string
+	in   bool
+}
+
+func (m *membership) has(name string, sorted []string) bool {
+	if len(sorted) == 0 {
+		return false
+	}
+	if len(m.list) != len(sorted) || &m.list[0] != &sorted[0] {
+		_, in := slices.BinarySearch(sorted, name)
+		*m = membership{sorted, in}
+	}
+	return m.in
 }
 
 func comparePrefix(a, b netip.Prefix) int {
