@@ -33,9 +33,6 @@ type Watch struct {
 	Profile   config.BFDProfile
 }
 
-// sightUp is the state of a path that works.
-const sightUp = "Up"
-
 // Sight is what is seen of a path.
 type Sight struct {
 	State     string // AdminDown, Down, Init, Up (RFC 5880 section 4.1)
@@ -43,6 +40,9 @@ type Sight struct {
 	Losses    uint64 // how often the path, or the router, failed while the session was Up
 	LastError string // what keeps BFD from working, for the operator
 }
+
+// heard reports whether the router is heard: its BFD runs, whether it hears us or not.
+func (s Sight) heard() bool { return s.State == "Init" || s.State == "Up" }
 
 // watch has the paths of the sessions watched that ask for it.
 func (o *owner) watch() {
@@ -83,7 +83,7 @@ func connected(a netip.Addr, interfaces []config.Interface) bool {
 	})
 }
 
-// heed drops the sessions whose paths failed (RFC 5882 section 4.3), and hastens those whose paths came up. A path that never came up, or that
+// heed drops the sessions whose paths failed (RFC 5882 section 4.3), and hastens those whose routers are heard again. A path that never came up, or that
 // the router gave up watching, says nothing about the session.
 func (o *owner) heed() {
 	if o.opt.Watcher == nil {
@@ -103,7 +103,7 @@ func (o *owner) heed() {
 		if now.Losses > before.Losses {
 			s.session.Drop(fmt.Sprintf("BFD: the path to %s failed", s.neighbor.target()))
 		}
-		if now.State == sightUp && before.State != sightUp {
+		if now.State != before.State && now.heard() {
 			s.session.Hasten()
 		}
 	}

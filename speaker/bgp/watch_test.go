@@ -111,6 +111,7 @@ func TestPathFails(t *testing.T) {
 			sight Sight
 			want  []string
 		}{
+			{"the router is heard", Sight{State: "Init", ID: 1}, []string{"a: hasten"}},
 			{"it comes up", Sight{State: "Up", ID: 1}, []string{"a: hasten"}},
 			{"it fails", Sight{State: "Down", ID: 1, Losses: 1}, []string{"a: BFD: the path to 10.0.0.1 failed"}},
 			{"nothing new", Sight{State: "Down", ID: 1, Losses: 1}, nil},

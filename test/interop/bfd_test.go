@@ -108,7 +108,9 @@ func (s *speaker) pathFails(p *config.Peer) {
 		c.Errorf("it took %s until both ends knew, which is no sooner than by the hold time of %s", took, p.HoldTime)
 	}
 	c.must(c.port.Unblock())
+	began = time.Now()
 	s.up()
+	c.Logf("back %s after the path is whole", time.Since(began).Round(time.Millisecond))
 	s.watchedBy("Up")
 	c.eventually("the route", func() string {
 		if len(c.routes()) != 1 {

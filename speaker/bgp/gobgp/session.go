@@ -142,7 +142,7 @@ func (s *session) pause(ctx context.Context, began, up time.Time, err error) {
 		s.misses = 0
 	}
 	wait := time.Until(began.Add(jitter(every)))
-	if !up.IsZero() && time.Since(up) >= s.Neighbor.Connect {
+	if !up.IsZero() && time.Since(up) >= min(s.Neighbor.Connect, lasting) {
 		wait = rand.N(100 * time.Millisecond)
 	}
 	timer := time.NewTimer(wait)
@@ -170,6 +170,9 @@ func (s *session) pause(ctx context.Context, began, up time.Time, err error) {
 		}
 	}
 }
+
+// lasting is how long a session has to be up, if not for a connect time, so that losing it is not what it always does.
+const lasting = 10 * time.Second
 
 // soon is how long after an attempt that got no connection the second one begins.
 const soon = 250 * time.Millisecond
