@@ -36,9 +36,9 @@ type session struct {
 	held   bool   // the session was established before
 	misses int    // attempts in a row that got no connection
 
-	cut     atomic.Pointer[context.CancelCauseFunc] // ends what stands on the connection; nil while there is none
-	hurry   chan struct{}                           // capacity 1: the router is likely to answer now
-	dialing atomic.Pointer[context.CancelCauseFunc] // ends the attempt to connect; nil while there is none
+	cut      atomic.Pointer[context.CancelCauseFunc] // ends what stands on the connection; nil while there is none
+	hurry    chan struct{}                           // capacity 1: the router is likely to answer now
+	dialling atomic.Pointer[context.CancelCauseFunc] // ends the attempt to connect; nil while there is none
 }
 
 // Set implements bgp.Session.
@@ -73,7 +73,7 @@ func (s *session) Hasten() {
 	case s.hurry <- struct{}{}:
 	default:
 	}
-	if end := s.dialing.Load(); end != nil {
+	if end := s.dialling.Load(); end != nil {
 		(*end)(errHurry)
 	}
 }
@@ -242,8 +242,8 @@ func (s *session) connect(ctx context.Context) (bgp.Neighbor, net.Conn, error) {
 	n := s.Neighbor
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	s.dialing.Store(&end)
-	defer s.dialing.Store(nil)
+	s.dialling.Store(&end)
+	defer s.dialling.Store(nil)
 	if s.finder != nil {
 		addr, err := s.locate(ctx)
 		if err != nil {

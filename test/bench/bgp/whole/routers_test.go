@@ -45,7 +45,7 @@ func (s *stage) stations() []*station {
 	s.t.Helper()
 	_, err := s.Kubectl(s.t.Context(), "delete", scene.Peers+","+scene.BGPAdvertisements, "--all")
 	s.must(err)
-	dir, err := os.MkdirTemp("", "herald-bench-bgp") //nolint:usetesting // t.TempDir is closed to the users that daemons change to
+	dir, err := os.MkdirTemp("", "herald-bench-bgp")
 	s.must(err)
 	s.t.Cleanup(func() { os.RemoveAll(dir) })
 	s.must(os.Chmod(dir, 0o755))
