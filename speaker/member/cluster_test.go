@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long a test waits for what should come much sooner.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 var key = bytes.Repeat([]byte{7}, KeySize)
 
