@@ -81,7 +81,7 @@ func TestCommands(t *testing.T) {
 			return ""
 		}, 5},
 		{"flag of Herald's programs", longFlag, foreign, func(flag string) string {
-			if strings.Contains(programs, `"`+flag+`"`) || slices.Contains([]string{"help", "version"}, flag) || inherited(flag) {
+			if strings.Contains(programs, `"`+flag+`"`) || slices.Contains([]string{"help", "version", "lb-class"}, flag) || inherited(flag) { // lb-class: MetalLB's
 				return ""
 			}
 			return "--" + flag
