@@ -183,7 +183,7 @@ func troublesOfBGP() []trouble {
 		{
 			"a router that is not there", told("trouble", peer(`peerAddress: 192.168.100.199, connectTime: 1s`), "bgppeer/trouble"),
 			"", "BGP session of node-1 to trouble: SessionDown:",
-			[]string{"cannot reach the router"},
+			[]string{"192.168.100.199", "must be on a subnet of this node"},
 		},
 		{
 			"a password that is missing", told("trouble", peer(`peerAddress: 192.168.100.50, passwordSecret: {name: nosuch}`), "bgppeer/trouble"),
