@@ -109,8 +109,9 @@ func (a *Announcer) Run(ctx context.Context) error {
 			return nil
 		case <-inbox:
 			began := time.Now()
-			o.apply(a.desired.Load())
-			inbox, rested = nil, time.After(rest(time.Since(began)))
+			if o.apply(a.desired.Load()) {
+				inbox, rested = nil, time.After(rest(time.Since(began)))
+			}
 		case <-rested:
 			inbox, rested = a.inbox, nil
 		case <-o.drain.over:
@@ -125,11 +126,12 @@ func (a *Announcer) Run(ctx context.Context) error {
 	}
 }
 
-// rest is how long to wait for more to be asked for after something that took so long, so that thousands of changes one after another do not
-// each cost what thousands of routes do. The first change after a pause waits for nothing.
+// rest is how long to wait for more to be asked for after routes changed and that took so long to work out, so that thousands of changes one
+// after another do not each cost what thousands of routes do, here and several times more in the sessions. The first change after a pause
+// waits for nothing.
 func rest(took time.Duration) time.Duration {
-	const most = 50 * time.Millisecond
-	return min(9*took, most)
+	const most = 100 * time.Millisecond
+	return min(40*took, most)
 }
 
 // look starts the Watcher, and returns what ends it.
@@ -205,12 +207,12 @@ type seat struct {
 	gone     chan struct{}
 	bfd      *config.BFDProfile // nil = the path is not watched
 	sight    Sight              // what was last heeded of the path
-	paths    int                // that the session should tell the peer
+	paths    []Path             // that the session should tell the peer
 }
 
 // apply starts, replaces and ends sessions so that they are the wanted ones, and tells each its part. Sessions that stay are not
-// touched.
-func (o *owner) apply(d *Desired) {
+// touched. It reports whether some peer is told of other paths than before.
+func (o *owner) apply(d *Desired) (news bool) {
 	o.told = d
 	if d.Draining {
 		o.drain.begin(o.patience())
@@ -238,11 +240,12 @@ func (o *owner) apply(d *Desired) {
 			o.start(name, &w)
 		}
 	}
-	o.tell()
+	return o.tell()
 }
 
-// tell tells each session its part of what is wanted. What is the same for several is worked out once.
-func (o *owner) tell() {
+// tell tells each session its part of what is wanted, and reports whether that is news in some of them. What is the same for several is worked
+// out once.
+func (o *owner) tell() (news bool) {
 	var last string // the peer that paths was worked out for
 	var paths []Path
 	for _, name := range slices.Sorted(maps.Keys(o.seats)) {
@@ -257,9 +260,11 @@ func (o *owner) tell() {
 			}
 			a.Paths = paths
 		}
-		s.paths = len(a.Paths)
+		news = news || !slices.Equal(s.paths, a.Paths)
+		s.paths = a.Paths
 		s.session.Set(a)
 	}
+	return news
 }
 
 // retire ends all sessions in the way that the cause asks for.
@@ -301,7 +306,7 @@ func (o *owner) withdraw() {
 
 // advertises reports whether the peer was told of routes, or is being told: the session's own count may lag behind what has reached the router.
 func (s *seat) advertises() bool {
-	return s.paths > 0 && s.session.Status().State == Established
+	return len(s.paths) > 0 && s.session.Status().State == Established
 }
 
 // wanted returns a seat for each peer. A router takes one session from one address of ours, so of several peers that name the same
