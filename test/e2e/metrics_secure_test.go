@@ -50,6 +50,9 @@ func (s *stage) doors() []door {
 	pods, err := s.API.CoreV1().Pods(s.Namespace).List(s.t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=controller"})
 	s.must(err)
 	for _, p := range pods.Items {
+		if p.DeletionTimestamp != nil || p.Status.PodIP == "" {
+			continue // on its way out, or in
+		}
 		ip, err := netip.ParseAddr(p.Status.PodIP)
 		s.must(err)
 		all = append(all, door{"controller " + p.Name, n.Host, netip.AddrPortFrom(ip, 9472).String(), "herald_leader"})
