@@ -14,7 +14,8 @@ import (
 const (
 	packetMost = 1 << 16 // bytes of a UDP packet at most
 	packetRoom = 2 << 20 // bytes of packets that may wait to be read; the kernel grants what it allows
-	acceptRest = 50 * time.Millisecond
+
+	socketRest = 50 * time.Millisecond // after an error of a socket, most likely that too many files are open, or that the network is down
 )
 
 // transport carries gossip over UDP and TCP. memberlist's own makes a buffer of 64 KiB for each packet, which at some thirty packets per second is
@@ -63,7 +64,10 @@ func (t *transport) read() {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil || n == 0 { // such as an ICMP message about a packet of ours
+		if err != nil && !t.rest() {
+			return
+		}
+		if err != nil || n == 0 {
 			continue
 		}
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
@@ -76,17 +80,22 @@ func (t *transport) read() {
 	}
 }
 
+// rest waits for a moment; it reports false when Shutdown came first.
+func (t *transport) rest() bool {
+	select {
+	case <-time.After(socketRest):
+		return true
+	case <-t.closing:
+		return false
+	}
+}
+
 // accept hands connections on until Shutdown.
 func (t *transport) accept() {
 	for {
 		conn, err := t.tcp.Accept()
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			select { // too many files are open, most likely
-			case <-time.After(acceptRest):
-			case <-t.closing:
+			if errors.Is(err, net.ErrClosed) || !t.rest() {
 				return
 			}
 			continue
