@@ -61,12 +61,12 @@ type run struct {
 }
 
 // start runs a member; key and address may differ between tests.
-func start(t *testing.T, node string, addr netip.Addr, key []byte) *run {
+func start(t testing.TB, node string, addr netip.Addr, key []byte) *run {
 	t.Helper()
 	return startWith(t, node, addr, key, func(*Member) {})
 }
 
-func startWith(t *testing.T, node string, addr netip.Addr, key []byte, prepare func(*Member)) *run {
+func startWith(t testing.TB, node string, addr netip.Addr, key []byte, prepare func(*Member)) *run {
 	t.Helper()
 	out := &syncBuffer{}
 	m := New(Options{
@@ -131,7 +131,7 @@ func cluster(t *testing.T, n int) []*run {
 	})
 }
 
-func clusterWith(t *testing.T, n int, prepare func(*Member)) []*run {
+func clusterWith(t testing.TB, n int, prepare func(*Member)) []*run {
 	t.Helper()
 	var all []*run
 	var seeds []netip.AddrPort
@@ -160,7 +160,7 @@ func self(i int, claims map[netip.Addr]decide.Claim) decide.Member {
 }
 
 // waitFor waits until the view fulfils a condition, woken by Changed.
-func (r *run) waitFor(t *testing.T, what string, ok func(*View) bool) time.Duration {
+func (r *run) waitFor(t testing.TB, what string, ok func(*View) bool) time.Duration {
 	t.Helper()
 	began, end := time.Now(), time.After(patience)
 	for {
