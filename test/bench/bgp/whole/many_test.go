@@ -25,7 +25,7 @@ import (
 
 const (
 	servicesEnv = "HERALD_BENCH_SERVICES"
-	workers     = 8
+	workers     = 16
 	tries       = 20
 	idle        = 30 * time.Second
 	// proxyLabel keeps the node's kube-proxy out of it: Herald is measured.
