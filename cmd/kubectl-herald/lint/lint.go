@@ -44,6 +44,11 @@ func Judge(docs []manifest.Document, class string) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("reading the definitions of Herald's kinds: %w", err)
 	}
+	return judgeAll(all, docs, class), nil
+}
+
+// judgeAll judges objects by schemas that have been read, and together.
+func judgeAll(all schemas, docs []manifest.Document, class string) Result {
 	l := &linter{schemas: all, cluster: &kube.Cluster{}, seen: map[string]string{}}
 	for _, d := range docs {
 		l.take(d)
@@ -52,7 +57,7 @@ func Judge(docs []manifest.Document, class string) (Result, error) {
 	l.together(class)
 	l.result.Findings = finding.Sort(l.result.Findings)
 	l.result.Healthy = !finding.Errors(l.result.Findings)
-	return l.result, nil
+	return l.result
 }
 
 type linter struct {

@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -154,6 +155,10 @@ func TestAPIServersRules(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no examples: %v", err)
 	}
+	known, err := loadSchemas() // once: it takes longer than all the examples
+	if err != nil {
+		t.Fatal(err)
+	}
 	var missed []string
 	for _, file := range files {
 		text, err := os.ReadFile(file)
@@ -165,12 +170,12 @@ func TestAPIServersRules(t *testing.T) {
 			t.Fatalf("%s: %v", file, err)
 		}
 		for _, e := range all.Accepted {
-			if r := ofExample(t, all.Kind, e); len(refusals(r)) > 0 {
+			if r := ofExample(t, known, all.Kind, e); len(refusals(r)) > 0 {
 				t.Errorf("%s: %s: %+v", all.Kind, e.About, refusals(r))
 			}
 		}
 		for _, e := range all.Refused {
-			if r := ofExample(t, all.Kind, e); len(r.Findings) == 0 {
+			if r := ofExample(t, known, all.Kind, e); len(r.Findings) == 0 {
 				missed = append(missed, all.Kind+": "+e.About)
 			}
 		}
@@ -192,7 +197,7 @@ func refusals(r Result) []finding.Finding {
 	return out
 }
 
-func ofExample(t *testing.T, kind string, e example) Result {
+func ofExample(t *testing.T, known schemas, kind string, e example) Result {
 	t.Helper()
 	object, err := json.Marshal(map[string]any{
 		"apiVersion": "heraldlb.io/v1beta1", "kind": kind, "metadata": map[string]any{"name": "example"}, "spec": e.Spec,
@@ -200,5 +205,9 @@ func ofExample(t *testing.T, kind string, e example) Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return judged(t, string(object))
+	docs, err := manifest.Read("example.json", bytes.NewReader(object))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return judgeAll(known, docs, "")
 }
