@@ -138,6 +138,13 @@ func (s *Speaker) Ready() bool { return s.ready.Load() }
 // minInterval bounds how often the facts are weighed anew while they keep changing; the first change after a pause is acted on at once.
 const minInterval = 2 * time.Millisecond
 
+// rest is how long to wait after weighing the facts took so long: with thousands of Services, thousands of changes one after another should
+// not each cost what weighing them all does.
+func rest(took time.Duration) time.Duration {
+	const most = 25 * time.Millisecond
+	return max(minInterval, min(5*took, most))
+}
+
 // Run weighs the facts whenever one of them changes, until ctx ends. It leaves what is announced as it is: the reconcilers know on
 // their own what a stop means.
 func (s *Speaker) Run(ctx context.Context) error {
@@ -176,13 +183,14 @@ func (s *Speaker) forward(ctx context.Context, out chan<- struct{}) {
 func (s *Speaker) loop(ctx context.Context, changed <-chan struct{}) {
 	for {
 		var again <-chan time.Time
-		if wait := s.step(time.Now()); wait > 0 {
+		began := time.Now()
+		if wait := s.step(began); wait > 0 {
 			again = time.After(wait)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(minInterval):
+		case <-time.After(rest(time.Since(began))):
 		}
 		select {
 		case <-ctx.Done():
