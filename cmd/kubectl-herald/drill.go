@@ -150,7 +150,7 @@ func (x *exercise) plan(p *picture.Picture, protocol decide.Protocol, key config
 		return e.Protocol != protocol || o.address != "" && e.Addr.String() != o.address
 	})
 	if len(of) == 0 {
-		return fmt.Errorf("Service %s has no such address that is announced by %s: kubectl herald explain service %s", key, protocol, key)
+		return fmt.Errorf("the Service %s has no such address that is announced by %s: kubectl herald explain service %s", key, protocol, key)
 	}
 	port, err := portOf(svc, o.port)
 	if err != nil {
@@ -174,7 +174,7 @@ func portOf(svc *config.Service, asked int) (int, error) {
 			return int(p.Port), nil
 		}
 	}
-	return 0, fmt.Errorf("Service %s has no TCP port to connect to", svc.Key)
+	return 0, fmt.Errorf("the Service %s has no TCP port to connect to", svc.Key)
 }
 
 // exercise is a drill that goes on.

@@ -92,7 +92,7 @@ func planMove(p *picture.Picture, key config.Key, node string) (movePlan, error)
 		return movePlan{}, fmt.Errorf("there is no node %s: kubectl get nodes lists them", node)
 	}
 	if svc.Move.Until.After(p.Cluster.Now) {
-		return movePlan{}, fmt.Errorf("Service %s is being moved already: wait until %s, or take its annotation %s away",
+		return movePlan{}, fmt.Errorf("the Service %s is being moved already: wait until %s, or take its annotation %s away",
 			key, svc.Move.Until.Format(time.RFC3339), parse.MoveAnnotation)
 	}
 	plan := movePlan{service: key, to: node, owners: map[netip.Addr]string{}}
@@ -112,10 +112,10 @@ func planMove(p *picture.Picture, key config.Key, node string) (movePlan, error)
 	case len(plan.owners) > 0:
 		return plan, nil
 	case routed:
-		return movePlan{}, fmt.Errorf("Service %s is announced by BGP, by every node that may: there is no one node to move it from. "+
+		return movePlan{}, fmt.Errorf("the Service %s is announced by BGP, by every node that may: there is no one node to move it from. "+
 			"kubectl herald drain NODE takes a node out; nodeSelectors of a BGPAdvertisement say which nodes announce", key)
 	}
-	return movePlan{}, fmt.Errorf("Service %s has no address that is announced: kubectl herald explain service %s", key, key)
+	return movePlan{}, fmt.Errorf("the Service %s has no address that is announced: kubectl herald explain service %s", key, key)
 }
 
 // served returns a Service that Herald serves.
@@ -127,7 +127,7 @@ func served(p *picture.Picture, key config.Key) (*config.Service, error) {
 	if _, err := explained(p, key); err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("Service %s is none of Herald's: kubectl herald explain service %s", key, key)
+	return nil, fmt.Errorf("the Service %s is none of Herald's: kubectl herald explain service %s", key, key)
 }
 
 // mover returns the node that has to hand an address over, or why that would not help.

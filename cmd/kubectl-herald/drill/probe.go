@@ -80,7 +80,7 @@ func reason(err error) string {
 		return "no answer in time"
 	}
 	for {
-		inner, ok := err.(interface{ Unwrap() error }) //nolint:errorlint // this walks the chain itself
+		inner, ok := err.(interface{ Unwrap() error })
 		if !ok || inner.Unwrap() == nil {
 			return err.Error()
 		}

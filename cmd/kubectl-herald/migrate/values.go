@@ -151,14 +151,14 @@ func canonical(text string) string {
 
 // communityName makes a name that Herald takes of any.
 func communityName(text string) string {
+	letter := func(b byte) bool { return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' }
 	out := []byte(text)
 	for i, b := range out {
-		letter := b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z'
-		if !letter && (b < '0' || b > '9') && b != '-' && b != '_' && b != '.' {
+		if !letter(b) && (b < '0' || b > '9') && !strings.ContainsRune("-_.", rune(b)) {
 			out[i] = '-'
 		}
 	}
-	if len(out) == 0 || (out[0] < 'a' || out[0] > 'z') && (out[0] < 'A' || out[0] > 'Z') {
+	if len(out) == 0 || !letter(out[0]) {
 		out = append([]byte("c-"), out...)
 	}
 	return string(out)
