@@ -39,7 +39,7 @@ func (s *stage) drill(args ...string) exercised {
 			s.t.Errorf("%s: nothing was measured", l.What)
 		}
 	}
-	if r.LongestMilliseconds > cold.Milliseconds() {
+	if r.LongestMilliseconds > takeover.Milliseconds() {
 		s.t.Errorf("the outage was %d ms", r.LongestMilliseconds)
 	}
 	return r

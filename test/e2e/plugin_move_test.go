@@ -51,7 +51,10 @@ func TestPluginMove(t *testing.T) {
 			s.moves(ip, to)
 			time.Sleep(quiet)
 		})
-		s.handedOver(report)
+		s.describe(report)
+		if gap := report.LongestGap().Duration(); gap > cold {
+			t.Errorf("nobody answered for %s", gap)
+		}
 		old = to
 	}
 	s.stays(old+" answers", quiet, func(ctx context.Context) error { return s.ownedBy(ctx, ip, old) })
