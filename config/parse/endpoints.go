@@ -20,6 +20,7 @@ type sliceEntry struct {
 	id      string
 	version string
 	service config.Key
+	family  discoveryv1.AddressType
 	counts  config.Endpoints
 }
 
@@ -58,6 +59,7 @@ func (e *endpoints) add(key config.Key, o *discoveryv1.EndpointSlice, dirty map[
 	s := &sliceEntry{
 		round: e.round, id: identity(o), version: o.ResourceVersion,
 		service: config.Key{Namespace: o.Namespace, Name: o.Labels[discoveryv1.LabelServiceName]},
+		family:  o.AddressType,
 		counts:  countSlice(o),
 	}
 	e.byKey[key] = s
@@ -82,14 +84,32 @@ func (e *endpoints) drop(key config.Key, dirty map[config.Key]struct{}) {
 	dirty[s.service] = struct{}{}
 }
 
-// sum returns the endpoints of a Service over all of its slices.
+// sum returns the endpoints of a Service over all of its slices. A Pod of a dual-stack Service is in a slice of each family, and counts once:
+// a node has as many endpoints as it has of the family that it has more of.
 func (e *endpoints) sum(service config.Key) config.Endpoints {
-	var out config.Endpoints
+	byFamily := make(map[discoveryv1.AddressType]config.Endpoints, 2)
 	for s := range e.of[service] {
-		out.Ready = addCounts(out.Ready, s.counts.Ready)
-		out.Serving = addCounts(out.Serving, s.counts.Serving)
+		sum := byFamily[s.family]
+		sum.Ready = addCounts(sum.Ready, s.counts.Ready)
+		sum.Serving = addCounts(sum.Serving, s.counts.Serving)
+		byFamily[s.family] = sum
+	}
+	var out config.Endpoints
+	for _, sum := range byFamily {
+		out.Ready = mostCounts(out.Ready, sum.Ready)
+		out.Serving = mostCounts(out.Serving, sum.Serving)
 	}
 	return out
+}
+
+func mostCounts(a, b map[string]int) map[string]int {
+	if a == nil {
+		return b
+	}
+	for node, n := range b {
+		a[node] = max(a[node], n)
+	}
+	return a
 }
 
 func addCounts(to, from map[string]int) map[string]int {
