@@ -69,7 +69,8 @@ func TestAnnouncements(t *testing.T) {
 	a := netip.MustParseAddr
 	n := &node{
 		held: []config.L2Holding{
-			{Address: a("192.0.2.1"), Interface: "eth0"}, {Address: a("192.0.2.1"), Interface: "eth1"},
+			{Address: a("192.0.2.1"), Interface: "eth0"},
+			{Address: a("192.0.2.1"), Interface: "eth1"},
 			{Address: a("192.0.2.9"), Interface: "eth0"}, // it was another Service's, and is about to go
 			{Address: a("2001:db8::1"), Interface: "eth0"},
 		},
@@ -146,8 +147,12 @@ func full() *node {
 		view: &member.View{
 			Known: 9, Alive: 6, Awaited: 1, // two are dead, and one that lives has not said anything yet
 			Members: []decide.Member{
-				{Node: "a"}, {Node: "b"}, {Node: "c", State: decide.Draining}, {Node: "d", State: decide.Restarting},
-				{Node: "e", State: decide.Restarting}, {Node: "f"},
+				{Node: "a"},
+				{Node: "b"},
+				{Node: "c", State: decide.Draining},
+				{Node: "d", State: decide.Restarting},
+				{Node: "e", State: decide.Restarting},
+				{Node: "f"},
 			},
 		},
 	}

@@ -86,19 +86,22 @@ func TestDrill(t *testing.T) {
 		worst [2]int64 // milliseconds, least and most
 	}{
 		{
-			"l2", []string{"l2", "web", "--node=node-3"},
+			"l2",
+			[]string{"l2", "web", "--node=node-3"},
 			[]string{"heraldlb.io/move=node-2/node-3/", "heraldlb.io/move=", "heraldlb.io/move=node-3/node-2/", "heraldlb.io/move="},
 			[]string{"move 192.168.1.100 from node-2 to node-3", "move 192.168.1.100 from node-3 to node-2"},
 			[2]int64{0, 0},
 		},
 		{
-			"l2 to the next in line", []string{"L2", "shop/web"},
+			"l2 to the next in line",
+			[]string{"L2", "shop/web"},
 			[]string{"heraldlb.io/move=node-2/node-1/", "heraldlb.io/move=", "heraldlb.io/move=node-1/node-2/", "heraldlb.io/move="},
 			[]string{"move 192.168.1.100 from node-2 to node-1", "move 192.168.1.100 from node-1 to node-2"},
 			[2]int64{0, 0},
 		},
 		{
-			"l2 by restart, twice", []string{"l2", "web", "--by=restart", "--times=2"},
+			"l2 by restart, twice",
+			[]string{"l2", "web", "--by=restart", "--times=2"},
 			[]string{"delete herald-speaker-2", "delete herald-speaker-2-new"},
 			[]string{"restart the speaker of node-2", "restart the speaker of node-2"},
 			[2]int64{80, 100},
