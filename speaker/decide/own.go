@@ -70,9 +70,17 @@ func (d *Decider) take(v *vip) *entry {
 	if v.likes != nil {
 		e.l2.Refresh = v.likes.refresh
 	}
-	e.l2.Probe = e.l2.Taken == Elected || e.l2.Taken == TookOver && !d.majority()
+	e.l2.Probe = e.l2.Taken == Elected || e.l2.Taken == TookOver && (!d.majority() || disputed(v))
 	d.giveBack(v, e)
 	return e
+}
+
+// disputed reports whether somebody else was found to use the address, so that the node that had it may never have answered: whoever takes
+// it over looks for it, too.
+func disputed(v *vip) bool {
+	return slices.ContainsFunc(v.uses, func(u *use) bool {
+		return u.svc.Announced.Status == "False" && u.svc.Announced.Reason == string(AddressConflict)
+	})
 }
 
 // interfaces returns the names of a member's interfaces that answer for an address, sorted.
