@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -293,7 +294,8 @@ func TestAddressConflict(t *testing.T) {
 	s.staysWith(ip, owner)
 }
 
-// TestProbeBeforeUse gives a Service an address that a stranger uses: it is not answered for while that is so.
+// TestProbeBeforeUse gives a Service an address that a stranger uses: it is not answered for while that is so, also not by a node that
+// takes it over.
 func TestProbeBeforeUse(t *testing.T) {
 	s := on(t)
 	ip := netip.MustParseAddr("192.168.100.239")
@@ -302,16 +304,41 @@ func TestProbeBeforeUse(t *testing.T) {
 	s.service("in-use", "told of the conflict", func(o *corev1.Service) error {
 		return scene.Has(o, scene.Announced, metav1.ConditionFalse, "AddressConflict")
 	})
-	answers, err := probe.Resolve(t.Context(), s.Client, "eth0", ip, 300*time.Millisecond)
-	s.must(err)
 	stranger, err := h.Interface("eth0")
 	s.must(err)
-	if macs := probe.MACs(answers); len(macs) != 1 || macs[0] != stranger.HardwareAddr.String() {
-		t.Errorf("%v answer for the stranger's address", macs)
+	undisturbed := func() {
+		t.Helper()
+		answers, err := probe.Resolve(t.Context(), s.Client, "eth0", ip, 300*time.Millisecond)
+		s.must(err)
+		if macs := probe.MACs(answers); len(macs) != 1 || macs[0] != stranger.HardwareAddr.String() {
+			t.Errorf("%v answer for the stranger's address", macs)
+		}
 	}
+	undisturbed()
+	first := s.finder("in-use", "")
+	t.Cleanup(func() { s.must(s.Node(first).LAN.Restore()) })
+	s.must(s.Node(first).LAN.Cut())
+	s.finder("in-use", first)
+	undisturbed()
+	s.must(s.Node(first).LAN.Restore())
 	s.must(h.Close())
 	s.service("in-use", "announced once the stranger is gone", scene.IsAnnounced)
 	s.owner(ip)
+}
+
+// finder waits until a node, another than that, is said to have found a stranger, and returns its name.
+func (s *stage) finder(service, not string) string {
+	s.t.Helper()
+	var name string
+	s.service(service, "said to be in use by a node other than "+not, func(o *corev1.Service) error {
+		var found bool
+		_, after, _ := strings.Cut(scene.Condition(o, scene.Announced).Message, "heard by ")
+		if name, _, found = strings.Cut(after, " on "); !found || name == not {
+			return fmt.Errorf("heard by %q", name)
+		}
+		return nil
+	})
+	return name
 }
 
 // heard records what is announced on the LAN while something is done.
