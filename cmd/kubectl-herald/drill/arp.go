@@ -72,16 +72,9 @@ func (a *ARP) Run(ctx context.Context) {
 	defer wg.Wait()
 	defer a.client.Close() // ends the reading
 	wg.Go(a.read)
-	ticks := time.NewTicker(Every)
-	defer ticks.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticks.C:
-			_ = a.client.Request(a.address.AsSlice()) // one that is not sent is one that is not answered
-		}
-	}
+	repeat(ctx, func() {
+		_ = a.client.Request(a.address.AsSlice()) // one that is not sent is one that is not answered
+	})
 }
 
 func (a *ARP) read() {

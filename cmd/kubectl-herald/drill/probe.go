@@ -49,6 +49,14 @@ func TCP(address string) func(context.Context) error {
 func (p *Probe) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	repeat(ctx, func() {
+		at := time.Now()
+		wg.Go(func() { p.try(context.WithoutCancel(ctx), at) })
+	})
+}
+
+// repeat does something every 10 ms until ctx ends.
+func repeat(ctx context.Context, do func()) {
 	ticks := time.NewTicker(Every)
 	defer ticks.Stop()
 	for {
@@ -56,8 +64,7 @@ func (p *Probe) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticks.C:
-			at := time.Now()
-			wg.Go(func() { p.try(context.WithoutCancel(ctx), at) })
+			do()
 		}
 	}
 }
