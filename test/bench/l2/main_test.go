@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/heraldlb/herald/test/bench/figures"
 	"github.com/heraldlb/herald/test/e2e/scene"
 	"github.com/heraldlb/herald/test/lab"
 )
@@ -56,26 +56,13 @@ func printMeasured() {
 // runs returns how often to repeat something.
 func runs(t *testing.T) int {
 	t.Helper()
-	return number(t, runsEnv, 20)
+	return figures.Number(t, runsEnv, 20)
 }
 
 // many returns how many addresses of each family one node is to have.
 func many(t *testing.T) int {
 	t.Helper()
-	return number(t, manyEnv, 10000)
-}
-
-func number(t *testing.T, env string, usual int) int {
-	t.Helper()
-	text := os.Getenv(env)
-	if text == "" {
-		return usual
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 {
-		t.Fatalf("%s=%s: give a number of at least 1", env, text)
-	}
-	return n
+	return figures.Number(t, manyEnv, 10000)
 }
 
 // soak returns how long to wait for false alarms.

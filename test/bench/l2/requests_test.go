@@ -1,20 +1,17 @@
 package l2
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/heraldlb/herald/test/bench/figures"
 	"github.com/heraldlb/herald/test/lab"
 	"github.com/heraldlb/herald/test/lab/probe"
 )
@@ -79,16 +76,9 @@ func (s *stage) processorTime(n *lab.Node) time.Duration {
 	s.t.Helper()
 	p, err := n.Kubelet().Find(s.Namespace, s.Name("speaker"), "")
 	s.must(err)
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID))
+	used, err := figures.CPU(p.PID)
 	s.must(err)
-	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
-	ticks := 0
-	for _, f := range fields[11:13] { // utime and stime, in hundredths of a second
-		n, err := strconv.Atoi(string(f))
-		s.must(err)
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	return used
 }
 
 func mebibytes(v float64) string { return fmt.Sprintf("%.0f MiB", v) }
@@ -96,17 +86,9 @@ func mebibytes(v float64) string { return fmt.Sprintf("%.0f MiB", v) }
 // memory is what a process has in use, in MiB.
 func memory(s *stage, pid int) float64 {
 	s.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	mib, err := figures.Memory(pid, "VmRSS")
 	s.must(err)
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kib, err := strconv.Atoi(strings.Fields(rest)[0])
-			s.must(err)
-			return float64(kib) / 1024
-		}
-	}
-	s.t.Fatalf("no VmRSS in\n%s", text)
-	return 0
+	return mib
 }
 
 // TestOwnRequests asks for 1,000 addresses that one node has, as fast as many clients together do.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strconv"
 	"testing"
 	"time"
 
@@ -85,20 +84,6 @@ func (s *stage) until(every time.Duration, what string, holds func(context.Conte
 			s.t.Fatalf("waited in vain for %s: %v", what, err)
 		}
 	}
-}
-
-// number reads a number from the environment.
-func number(t *testing.T, env string, usual int) int {
-	t.Helper()
-	text := os.Getenv(env)
-	if text == "" {
-		return usual
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 {
-		t.Fatalf("%s=%s: give a number of at least 1", env, text)
-	}
-	return n
 }
 
 func mebibytes(v float64) string { return fmt.Sprintf("%.0f MiB", v) }

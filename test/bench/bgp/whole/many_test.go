@@ -35,7 +35,7 @@ const (
 // TestManyRoutes has thousands of Services made through the API, with the controller at work, and measures the speaker of a node until four
 // routers have the routes of all, and after that.
 func TestManyRoutes(t *testing.T) {
-	n := number(t, servicesEnv, 10_000)
+	n := figures.Number(t, servicesEnv, 10_000)
 	s := open(t, 1)
 	all := s.stations()
 	pid := s.speaker()

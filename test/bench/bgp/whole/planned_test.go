@@ -30,7 +30,7 @@ func under() scene.Load {
 func TestPlanned(t *testing.T) {
 	s := open(t, 3)
 	ips := s.services()
-	times := number(t, runsEnv, 5)
+	times := figures.Number(t, runsEnv, 5)
 	upgrade, drain := &planned{}, &planned{}
 	for i := range times {
 		s.pass(upgrade, ips, func() {
