@@ -197,28 +197,35 @@ func (t *table[T]) Replace(objs []any, _ string) error {
 		t.trim(obj)
 		next[keyOf(obj)] = obj
 	}
-	t.mu.Lock()
-	prev, first := t.items, !t.synced
-	t.items, t.synced, t.steps = next, true, false
-	t.touched = make(map[config.Key]struct{})
-	t.mu.Unlock()
-
-	differs := first
-	for key, o := range next {
-		old, ok := prev[key]
-		differs = differs || !ok || old.GetUID() != o.GetUID() || !t.same(old, o)
-	}
-	for key, old := range prev {
-		if o, ok := next[key]; ok && o.GetUID() == old.GetUID() {
-			continue
-		}
-		differs = true
-		if t.gone != nil {
+	differs, lost := t.replace(next)
+	if t.gone != nil {
+		for _, old := range lost {
 			t.gone(old)
 		}
 	}
 	t.tell(differs)
 	return nil
+}
+
+// replace puts other items in the place of all. It reports whether something that is read differs, or this is the first list, and which
+// objects are gone. The comparison needs the lock too: an answer to a write may come meanwhile, and goes into next.
+func (t *table[T]) replace(next map[config.Key]T) (differs bool, lost []T) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	prev := t.items
+	differs = !t.synced
+	t.items, t.synced, t.steps = next, true, false
+	t.touched = make(map[config.Key]struct{})
+	for key, o := range next {
+		old, ok := prev[key]
+		differs = differs || !ok || old.GetUID() != o.GetUID() || !t.same(old, o)
+	}
+	for key, old := range prev {
+		if o, ok := next[key]; !ok || o.GetUID() != old.GetUID() {
+			differs, lost = true, append(lost, old)
+		}
+	}
+	return differs, lost
 }
 
 // Resync implements cache.ReflectorStore; there is nothing to do.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -162,6 +164,40 @@ func TestTableFollows(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestTableListedWhileWritten: answers to writes come while a list is taken in. The race detector judges; what the list does not know yet
+// may come before or after it, but each object is there.
+func TestTableListedWhileWritten(t *testing.T) {
+	const objects, rounds = 20, 300
+	var told atomic.Int64
+	w := newTable(trimService, sameService, func() { told.Add(1) })
+	name := func(i int) string { return strconv.Itoa(i % objects) }
+	list := func(version int) []any {
+		out := make([]any, objects)
+		for i := range out {
+			out[i] = svc(name(i), "u", version, "x")
+		}
+		return out
+	}
+	if err := w.Replace(list(1), ""); err != nil {
+		t.Fatal(err)
+	}
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for i := range rounds * objects {
+			w.put(svc(name(i), "u", 1000+i, "y"))
+		}
+	})
+	for i := range rounds {
+		if err := w.Replace(list(2+i), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writer.Wait()
+	if len(w.list()) != objects || told.Load() == 0 {
+		t.Errorf("%d objects, told of %d changes; want %d and some", len(w.list()), told.Load(), objects)
 	}
 }
 
