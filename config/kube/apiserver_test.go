@@ -58,6 +58,11 @@ func startAPIServer(t *testing.T) *apiServer {
 	s.write("sa.key", string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})))
 	s.startAPI()
 	s.kubectl("", "apply", "-f", "../crd")
+	// That the API server is ready does not mean that it has made its own namespaces; nor that definitions are taken, that their kinds are served.
+	eventually(t, "namespaces and Herald's kinds", func() bool {
+		return s.answers("get", "namespace", "default", "kube-system") &&
+			s.answers("get", "ipaddresspools,ipreservations,l2advertisements,bgppeers,bgpadvertisements,bfdprofiles,communities,speakerstatuses")
+	})
 	return s
 }
 
@@ -68,7 +73,7 @@ func (s *apiServer) startAPI() {
 		"--service-account-issuer=https://test", "--service-account-key-file="+s.path("sa.key"), "--service-account-signing-key-file="+s.path("sa.key"),
 		"--disable-admission-plugins=ServiceAccount", "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112")
 	eventually(s.t, "an API server that is ready", func() bool {
-		return exec.Command(s.binary, s.kubectlArgs("get", "--raw", "/readyz")...).Run() == nil
+		return s.answers("get", "--raw", "/readyz")
 	})
 }
 
@@ -112,6 +117,11 @@ func (s *apiServer) kubectlArgs(args ...string) []string {
 	return append([]string{"kubectl", "--server=" + s.url, "--insecure-skip-tls-verify", "--token=" + adminToken, "--cache-dir=" + s.path("cache")}, args...)
 }
 
+// answers reports whether a command of kubectl succeeds.
+func (s *apiServer) answers(args ...string) bool {
+	return exec.Command(s.binary, s.kubectlArgs(args...)...).Run() == nil
+}
+
 func (s *apiServer) kubectl(stdin string, args ...string) string {
 	s.t.Helper()
 	cmd := exec.Command(s.binary, s.kubectlArgs(args...)...)
@@ -147,7 +157,7 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// source starts a Source and waits until it is synced.
+// source starts a Source and waits until it is synced and, where there is an API server, has listed also what Snapshots do without.
 func (s *apiServer) source(t *testing.T, c *Client, opts SourceOptions) *Source {
 	t.Helper()
 	opts.Namespace = "herald-system"
@@ -156,6 +166,14 @@ func (s *apiServer) source(t *testing.T, c *Client, opts SourceOptions) *Source 
 	}
 	src := NewSource(c, opts)
 	start(t, src.Run)
-	eventually(t, "a synced Source", func() bool { return src.Snapshot().Synced })
+	eventually(t, "a synced Source", func() bool { return src.Snapshot().Synced && (src.Err() != nil || src.listedRest()) })
 	return src
+}
+
+// listedRest reports whether the resources that no Snapshot waits for have been listed. A list that comes late is a change.
+func (s *Source) listedRest() bool {
+	if s.opts.Role == Controller {
+		return s.serviceCIDRs.listed()
+	}
+	return s.speakers.listed() && (s.opts.GossipSecret == "" || s.secrets.listed())
 }

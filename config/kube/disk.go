@@ -87,7 +87,8 @@ func (s *Source) Stale() time.Time {
 	return time.Time{}
 }
 
-// keepState restores what the file holds when the API server does not answer soon, and keeps the file up to date, until ctx ends.
+// keepState restores what the file holds when the API server does not answer soon, and keeps the file up to date, until ctx ends. What comes
+// after its last write is for lastState.
 func (s *Source) keepState(ctx context.Context) {
 	if s.opts.StateDir == "" {
 		return
@@ -98,19 +99,9 @@ func (s *Source) keepState(ctx context.Context) {
 		s.restoreState(path)
 	}
 	told := ""
-	save := func() {
-		err := s.saveState(path)
-		if err != nil && err.Error() != told {
-			told = err.Error()
-			s.opts.Log.Warn("what the API server said cannot be kept for a restart while it is away", "error", err)
-		}
-	}
 	for {
 		select {
 		case <-ctx.Done():
-			if len(s.unsaved) > 0 && s.complete() {
-				save()
-			}
 			return
 		case <-s.unsaved:
 		}
@@ -118,12 +109,29 @@ func (s *Source) keepState(ctx context.Context) {
 			continue
 		}
 		began := time.Now()
-		save()
+		told = s.tryState(path, told)
 		select {
 		case <-ctx.Done():
 		case <-time.After(statePause(time.Since(began))):
 		}
 	}
+}
+
+// lastState keeps what has come since keepState kept something. It is called when nothing comes any more.
+func (s *Source) lastState() {
+	if s.opts.StateDir != "" && len(s.unsaved) > 0 && s.complete() {
+		s.tryState(filepath.Join(s.opts.StateDir, stateFile), "")
+	}
+}
+
+// tryState writes the file. A failure is logged unless it is the one that was told last, and becomes that.
+func (s *Source) tryState(path, told string) string {
+	err := s.saveState(path)
+	if err == nil || err.Error() == told {
+		return told
+	}
+	s.opts.Log.Warn("what the API server said cannot be kept for a restart while it is away", "error", err)
+	return err.Error()
 }
 
 // statePause is how long to rest after a write that took so long.

@@ -201,7 +201,12 @@ spec:
 	c := s.client(adminToken)
 	ask := func(c *Client, ds, node, want string) {
 		t.Helper()
-		if got := c.Leaves(context.Background(), "herald-system", ds, node); want == "" != (got == "") || !strings.Contains(got, want) {
+		got := ""
+		eventually(t, "an answer, which an API server that is slow does not give in time", func() bool {
+			got = c.Leaves(context.Background(), "herald-system", ds, node)
+			return want == "" || got != ""
+		})
+		if want == "" != (got == "") || !strings.Contains(got, want) {
 			t.Errorf("of %s on %s: %q, want %q", ds, node, got, want)
 		}
 	}

@@ -27,14 +27,19 @@ const fateRetry = 200 * time.Millisecond
 func (c *Client) Leaves(ctx context.Context, namespace, daemonSet, node string) string {
 	ctx, cancel := context.WithTimeout(ctx, fateTimeout)
 	defer cancel()
+	last := ""
 	for {
 		why, sure := c.leaves(ctx, namespace, daemonSet, node)
+		if !sure && ctx.Err() != nil {
+			return last // this question was cut short: what was answered before counts
+		}
 		if sure || why == "" {
 			return why
 		}
+		last = why
 		select {
 		case <-ctx.Done():
-			return why
+			return last
 		case <-time.After(fateRetry):
 		}
 	}

@@ -71,7 +71,7 @@ herald_config_problems{kind="IPAddressPool"} %d
 			src.health.report("nodes", errors.New("connection refused"))
 			expect(8, 0, 1)
 			src.health.report("nodes", nil)
-			src.pools.drop(bad)
+			src.pools.drop(bad, false)
 			expect(7, 1, 0)
 		})
 	}

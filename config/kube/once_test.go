@@ -69,7 +69,7 @@ data: {config.conf: "mode: ipvs"}
 func TestRealOnce(t *testing.T) {
 	s := startAPIServer(t)
 	s.apply(onceObjects)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	c, err := Open(Access{Kubeconfig: s.kubeconfig(adminToken), Timeout: 30 * time.Second})
 	if err != nil {

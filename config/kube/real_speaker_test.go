@@ -83,7 +83,10 @@ endpoints: [{addresses: [192.0.2.99]}]
 		<-src.changes
 	}
 	s.kubectl("", "delete", "speakerstatus", "n1")
-	eventually(t, "news of the deletion", func() bool { return len(src.changes) > 0 })
+	eventually(t, "news of the deletion", func() bool {
+		_, there := src.speakers.get(config.Key{Name: "n1"})
+		return !there && len(src.changes) > 0
+	})
 	write()
 	if next := read(); next.UID == first.UID || next.Status.Version != "v2" {
 		t.Errorf("not rebuilt: %+v", next)

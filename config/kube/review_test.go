@@ -31,6 +31,10 @@ metadata: {name: prometheus, namespace: default}
 	token := strings.TrimSpace(s.kubectl("", "--namespace=default", "create", "token", "prometheus"))
 	c := s.client(adminToken)
 	const user = "system:serviceaccount:default:prometheus"
+	eventually(t, "the binding to count", func() bool {
+		got, err := c.MayGet(t.Context(), token, "/metrics")
+		return err == nil && got.Allowed
+	})
 	for _, tt := range []struct {
 		name, token, path string
 		user              string

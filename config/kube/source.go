@@ -152,6 +152,7 @@ func (s *Source) Run(ctx context.Context) error {
 		wg.Go(func() { s.left.run(ctx) })
 	}
 	wg.Wait()
+	s.lastState()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.await(time.Time{})

@@ -35,12 +35,16 @@ type table[T object] struct {
 	restored bool // it has not, but the last run knew this of it
 	steps    bool // since drain, only single objects were put in or taken out: those of touched
 	touched  map[config.Key]struct{}
+	deleted  map[config.Key]T // objects that we have deleted ourselves, as they were, until the watch has said so too
 }
 
 var _ cache.TransformingStore = (*table[object])(nil)
 
 func newTable[T object](trim func(T), same func(a, b T) bool, changed func()) *table[T] {
-	return &table[T]{trim: trim, same: same, changed: changed, items: make(map[config.Key]T), touched: make(map[config.Key]struct{})}
+	return &table[T]{
+		trim: trim, same: same, changed: changed,
+		items: make(map[config.Key]T), touched: make(map[config.Key]struct{}), deleted: make(map[config.Key]T),
+	}
 }
 
 func keyOf(o metav1.Object) config.Key {
@@ -121,13 +125,13 @@ func (t *table[T]) tell(differs bool) {
 	}
 }
 
-// set takes in a watch event. An event from before our last write of the object is passed over.
+// set takes in a watch event. An event from before our last write of the object, or our deletion, is passed over.
 func (t *table[T]) set(o T) {
 	t.trim(o)
 	t.mu.Lock()
 	old, ok := t.items[keyOf(o)]
 	successor := ok && old.GetUID() != o.GetUID()
-	if ok && !successor && older(o, old) {
+	if ok && !successor && older(o, old) || t.late(o) {
 		t.mu.Unlock()
 		return
 	}
@@ -138,6 +142,12 @@ func (t *table[T]) set(o T) {
 		t.gone(old)
 	}
 	t.tell(!ok || successor || !t.same(old, o))
+}
+
+// late reports whether an object is one that we have deleted, from before that. The lock is held.
+func (t *table[T]) late(o T) bool {
+	was, ok := t.deleted[keyOf(o)]
+	return ok && was.GetUID() == o.GetUID() && !older(was, o)
 }
 
 // older reports whether a is an earlier version than b. Versions that cannot be compared are not older.
@@ -165,16 +175,27 @@ func (t *table[T]) Delete(o any) error {
 	if !ok {
 		return fmt.Errorf("watch sent a %T, expected a %T", o, obj)
 	}
-	t.drop(obj)
+	t.mu.Lock()
+	if was, ok := t.deleted[keyOf(obj)]; ok && was.GetUID() == obj.GetUID() {
+		delete(t.deleted, keyOf(obj))
+	}
+	t.mu.Unlock()
+	t.drop(obj, false)
 	return nil
 }
 
-// drop takes an object out.
-func (t *table[T]) drop(obj T) {
+// drop takes an object out, unless it is another one of that name by now. With ours set it is we who have deleted it, in the version given:
+// what the watch has yet to say of it then does not bring it back.
+func (t *table[T]) drop(obj T, ours bool) {
 	t.mu.Lock()
 	old, ok := t.items[keyOf(obj)]
-	delete(t.items, keyOf(obj))
-	t.touch(keyOf(obj))
+	if ok = ok && old.GetUID() == obj.GetUID(); ok {
+		delete(t.items, keyOf(obj))
+		t.touch(keyOf(obj))
+		if ours {
+			t.deleted[keyOf(obj)] = obj
+		}
+	}
 	t.mu.Unlock()
 	if !ok {
 		return
@@ -215,7 +236,7 @@ func (t *table[T]) replace(next map[config.Key]T) (differs bool, lost []T) {
 	prev := t.items
 	differs = !t.synced
 	t.items, t.synced, t.steps = next, true, false
-	t.touched = make(map[config.Key]struct{})
+	t.touched, t.deleted = make(map[config.Key]struct{}), make(map[config.Key]T)
 	for key, o := range next {
 		old, ok := prev[key]
 		differs = differs || !ok || old.GetUID() != o.GetUID() || !t.same(old, o)

@@ -50,6 +50,7 @@ func TestTable(t *testing.T) {
 	put := func(o *corev1.Service) func(*watched) { return func(w *watched) { w.put(o) } }
 	remove := func(o *corev1.Service) func(*watched) { return func(w *watched) { _ = w.Delete(o) } }
 	replace := func(objs ...any) func(*watched) { return func(w *watched) { _ = w.Replace(objs, "") } }
+	destroy := func(o *corev1.Service) func(*watched) { return func(w *watched) { w.drop(o, true) } }
 	tests := []struct {
 		name  string
 		steps []step
@@ -90,6 +91,33 @@ func TestTable(t *testing.T) {
 		{"a successor of the same name", []step{
 			{update(svc("a", "u", 5, "x")), 1, 0, 0, "5"},
 			{update(svc("a", "v", 6, "x")), 1, 0, 1, "6"},
+		}},
+		{"own deletion, then events from before it", []step{
+			{update(svc("a", "u", 5, "x")), 1, 0, 0, "5"},
+			{put(svc("a", "u", 10, "y")), 1, 0, 0, "10"},
+			{destroy(svc("a", "u", 10, "y")), 1, 0, 1, ""},
+			{update(svc("a", "u", 9, "z")), 0, 0, 0, ""},
+			{update(svc("a", "u", 10, "y")), 0, 0, 0, ""},
+			{remove(svc("a", "u", 11, "y")), 0, 0, 0, ""},
+			{update(svc("a", "u", 10, "y")), 1, 0, 0, "10"}, // forgotten: nothing like this comes from a watch
+		}},
+		{"own deletion, which a finalizer holds up", []step{
+			{update(svc("a", "u", 5, "x")), 1, 0, 0, "5"},
+			{destroy(svc("a", "u", 5, "x")), 1, 0, 1, ""},
+			{update(svc("a", "u", 6, "x")), 1, 0, 0, "6"},
+			{remove(svc("a", "u", 7, "x")), 1, 0, 1, ""},
+		}},
+		{"own deletion, and a successor that is known before the watch tells of either", []step{
+			{update(svc("a", "u", 5, "x")), 1, 0, 0, "5"},
+			{destroy(svc("a", "u", 5, "x")), 1, 0, 1, ""},
+			{update(svc("a", "v", 7, "x")), 1, 0, 0, "7"},
+			{update(svc("a", "u", 5, "x")), 0, 0, 0, "7"},
+			{remove(svc("a", "u", 6, "x")), 0, 0, 0, "7"},
+			{update(svc("a", "v", 7, "x")), 0, 1, 0, "7"},
+		}},
+		{"own deletion, of what the watch has replaced already", []step{
+			{update(svc("a", "v", 7, "x")), 1, 0, 0, "7"},
+			{destroy(svc("a", "u", 5, "x")), 0, 0, 0, "7"},
 		}},
 		{"a list is the truth, older or not", []step{
 			{update(svc("a", "u", 50, "x")), 1, 0, 0, "50"},

@@ -101,6 +101,6 @@ func (w *Writer) DeleteReservation(ctx context.Context, name, uid string) error 
 	if err != nil && !IsNotFound(err) {
 		return fmt.Errorf("deleting IPReservation %s: %w", name, err)
 	}
-	w.source.reservations.drop(have)
+	w.source.reservations.drop(have, true)
 	return nil
 }
