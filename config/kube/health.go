@@ -15,9 +15,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// gathering is how long troubles are collected before they are told: what is wrong with one resource is usually wrong with others a
-// moment later, and belongs in the same line.
-const gathering = time.Second
+// Troubles are collected before they are told, until none has come for a while: what is wrong with one resource is usually wrong with others
+// a moment later, and belongs in the same line.
+const (
+	gathering     = time.Second
+	gatheringMost = 10 * time.Second
+)
 
 // trouble is what kind of failure keeps a resource from being watched.
 type trouble uint8
@@ -82,14 +85,28 @@ func (h *health) run(ctx context.Context) {
 			return
 		case <-h.wake:
 		}
-		select {
-		case <-ctx.Done():
+		if !h.gather(ctx) {
 			return
-		case <-time.After(gathering):
 		}
 		now := h.now()
 		h.tell(told, now)
 		told = now
+	}
+}
+
+// gather waits until no news has come for a while, or for too long. It reports false when ctx ended.
+func (h *health) gather(ctx context.Context) bool {
+	most := time.After(gatheringMost)
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-h.wake:
+		case <-most:
+			return true
+		case <-time.After(gathering):
+			return true
+		}
 	}
 }
 

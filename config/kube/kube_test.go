@@ -3,6 +3,7 @@ package kube
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -182,6 +183,36 @@ func TestHealth(t *testing.T) {
 			if bad := h.err() != nil; bad != s.bad {
 				t.Errorf("step %d: err %v, want one: %t", i, h.err(), s.bad)
 			}
+		}
+	})
+}
+
+// TestHealthGathers: what comes slowly, one resource after the other, is told in one line; what never ends is told all the same.
+func TestHealthGathers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &lines{}
+		h := newHealth(log.logger())
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { h.run(ctx) })
+		defer wg.Wait()
+		defer cancel()
+		forbidden := apierrors.NewForbidden(gr("x"), "", nil)
+		for _, resource := range []string{"a", "b", "c", "d", "e"} {
+			h.report(resource, forbidden)
+			time.Sleep(gathering * 9 / 10)
+		}
+		time.Sleep(gathering)
+		synctest.Wait()
+		if got := log.containing(""); len(got) != 1 || !strings.Contains(got[0], "resources=a,b,c,d,e") {
+			t.Fatalf("logged %q, want one line for all", got)
+		}
+		for i := range 30 {
+			h.report(fmt.Sprintf("r%02d", i), forbidden)
+			time.Sleep(gathering / 2)
+		}
+		if got := log.containing("r00"); len(got) != 1 {
+			t.Errorf("logged %q, want one line for what came in %s", got, gatheringMost)
 		}
 	})
 }
