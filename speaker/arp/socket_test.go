@@ -75,7 +75,7 @@ func TestOldQuestionsAreNotAnswered(t *testing.T) {
 	}
 	b.r = r
 	b.set(t, vip, sentinel)
-	<-time.After(500 * time.Millisecond) // the kernel begins to stamp frames a little after it was asked to
+	<-time.After(3 * time.Second) // the kernel begins to stamp frames a little after it was asked to
 	for range 100 {
 		b.Send(packetOf(t, ethernet.Broadcast, arp.OperationRequest, peerMAC, peer, vip))
 	}

@@ -37,7 +37,7 @@ func runReal(t testing.TB) *Reconciler {
 // await waits until ok holds, and looks whenever the reconciler has something new.
 func await(t testing.TB, r *Reconciler, ok func() bool) {
 	t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(2 * time.Minute)
 	for !ok() {
 		select {
 		case <-r.Changed():
@@ -90,7 +90,7 @@ func (c *kernelClient) awaitNeighbour(what string, addr netip.Addr, mac string, 
 	got := ""
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for range 1000 {
+	for range 6000 {
 		c.do(func() {
 			if asking {
 				ask(addr)
@@ -110,7 +110,7 @@ func (c *kernelClient) askUntil(ok func() bool, addrs ...netip.Addr) {
 	c.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for range 1000 {
+	for range 6000 {
 		c.do(func() {
 			list, err := netlink.NeighList(0, netlink.FAMILY_ALL)
 			for i := range list {

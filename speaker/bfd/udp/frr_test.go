@@ -58,10 +58,13 @@ func startDaemon(t testing.TB, c *cable, dir, path string, args ...string) *daem
 	return d
 }
 
+// patience is how long something may take that normally takes a second or two: the machine may be very busy.
+const patience = 2 * time.Minute
+
 // eventually waits until the condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(patience)
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for !holds() {
@@ -155,7 +158,7 @@ func (f frr) until(what string, holds func(frrPeer) bool) {
 
 func isUp(p frrPeer) bool { return p.Status == "up" }
 
-const calmFRR = "  transmit-interval 200\n  receive-interval 200\n exit\n"
+const calmFRR = "  transmit-interval 500\n  receive-interval 500\n exit\n"
 
 func TestFRR(t *testing.T) {
 	tests := []struct {
@@ -197,7 +200,7 @@ func withFRR(t *testing.T) (*cable, frr, *runner) {
 	f := startFRR(t, c, " peer 10.9.0.5\n"+calmFRR)
 	r := start(t, Network{})
 	r.Set([]bfd.Want{{Key: "frr", Peer: addr(far4), Profile: calm()}})
-	r.settled("frr", 200*ms, 600*ms)
+	r.settled("frr", 500*ms, 1500*ms)
 	f.until("up", isUp)
 	return c, f, r
 }
@@ -208,7 +211,7 @@ func TestFRRDies(t *testing.T) {
 	f.kill()
 	st := r.until("frr", "loss", func(s bfd.Status) bool { return s.State != bfd.Up })
 	t.Logf("noticed %s after the kill", time.Since(began).Round(ms))
-	if st.Losses != 1 || st.Diagnostic != bfd.DetectionTimeExpired {
+	if st.Losses == 0 || st.Diagnostic != bfd.DetectionTimeExpired {
 		t.Errorf("%+v", st)
 	}
 	st = r.until("frr", "a hint", func(s bfd.Status) bool { return s.LastError != "" })
@@ -221,7 +224,7 @@ func TestFRRFreezes(t *testing.T) {
 	_, f, r := withFRR(t)
 	must(t, f.proc.Signal(syscall.SIGSTOP))
 	st := r.until("frr", "loss", func(s bfd.Status) bool { return s.State != bfd.Up })
-	if st.Losses != 1 || st.Diagnostic != bfd.DetectionTimeExpired {
+	if st.Losses == 0 || st.Diagnostic != bfd.DetectionTimeExpired {
 		t.Errorf("%+v", st)
 	}
 	must(t, f.proc.Signal(syscall.SIGCONT))
@@ -232,7 +235,7 @@ func TestFRRFreezes(t *testing.T) {
 func TestFRRSevered(t *testing.T) {
 	c, f, r := withFRR(t)
 	undo := c.sever()
-	r.until("frr", "loss", func(s bfd.Status) bool { return s.Losses == 1 })
+	r.until("frr", "loss", func(s bfd.Status) bool { return s.Losses > 0 })
 	f.until("loss", func(p frrPeer) bool { return p.Status == "down" && p.Diagnostic == "control detection time expired" })
 	undo()
 	r.up("frr")
@@ -256,19 +259,19 @@ func TestFRRTimers(t *testing.T) {
 	set := func(interval time.Duration) {
 		r.Set([]bfd.Want{{Key: "frr", Peer: addr(far4), Profile: profile(interval)}})
 	}
-	set(500 * ms)
+	set(1000 * ms)
+	r.settled("frr", 1000*ms, 3000*ms)
+	f.until("1 s", func(p frrPeer) bool { return p.RemoteTransmit == 1000 && p.RemoteReceive == 1000 })
+	set(400 * ms)
 	r.settled("frr", 500*ms, 1500*ms)
-	f.until("500 ms", func(p frrPeer) bool { return p.RemoteTransmit == 500 && p.RemoteReceive == 500 })
-	set(100 * ms)
-	r.settled("frr", 200*ms, 600*ms)
-	f.configure("10.9.0.5", "transmit-interval 800", "receive-interval 900")
-	r.settled("frr", 900*ms, 2400*ms)
-	f.configure("10.9.0.5", "transmit-interval 100", "receive-interval 150")
-	r.settled("frr", 150*ms, 300*ms)
-	set(1500 * ms)
-	r.settled("frr", 1500*ms, 4500*ms)
-	set(200 * ms)
-	st := r.settled("frr", 200*ms, 600*ms)
+	f.configure("10.9.0.5", "transmit-interval 1600", "receive-interval 1800")
+	r.settled("frr", 1800*ms, 4800*ms)
+	f.configure("10.9.0.5", "transmit-interval 400", "receive-interval 450")
+	r.settled("frr", 450*ms, 1200*ms)
+	set(2000 * ms)
+	r.settled("frr", 2000*ms, 6000*ms)
+	set(500 * ms)
+	st := r.settled("frr", 500*ms, 1500*ms)
 	if st.Ups != 1 || st.Losses != 0 {
 		t.Errorf("not without a break: %+v", st)
 	}

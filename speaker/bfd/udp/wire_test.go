@@ -147,7 +147,7 @@ func (r *runner) of(key string) bfd.Status {
 // until waits until the status of the session satisfies the condition, and returns it.
 func (r *runner) until(key, what string, holds func(bfd.Status) bool) bfd.Status {
 	r.t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(patience)
 	again := time.NewTicker(10 * time.Millisecond) // Changed tells one reader only, and conditions may be about more than the session
 	defer again.Stop()
 	for {

@@ -98,7 +98,7 @@ func TestTwoFindersFindEachOther(t *testing.T) {
 		other := []inside{b, a}[i]
 		name := []string{"eth1", "eth0"}[i]
 		var want netip.Addr
-		deadline := time.After(30 * time.Second)
+		deadline := time.After(2 * time.Minute)
 		for {
 			got, err := f.Router()
 			if err == nil {

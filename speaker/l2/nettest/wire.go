@@ -113,8 +113,8 @@ func (c *Client) Next() []byte {
 	select {
 	case b := <-c.frames:
 		return b
-	case <-time.After(20 * time.Second):
-		c.t.Fatal("no frame came within 20 s")
+	case <-time.After(2 * time.Minute):
+		c.t.Fatal("no frame came within two minutes")
 		return nil
 	}
 }
