@@ -21,6 +21,11 @@ delete deletes them, and with them every pool, peer and advertisement.
 
 `
 
+// jobs are what the program does for the chart instead of being the daemon, by the command's name.
+func jobs() map[string]func(context.Context, []string, io.Writer) error {
+	return map[string]func(context.Context, []string, io.Writer) error{"crds": crds, "namespace": namespace}
+}
+
 // crdVerbs are what can be done with the definitions.
 func crdVerbs() map[string]func(context.Context, *kube.Client, crd.Definition) (string, error) {
 	return map[string]func(context.Context, *kube.Client, crd.Definition) (string, error){

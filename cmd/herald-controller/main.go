@@ -50,8 +50,10 @@ func parse(args []string, lookup func(string) (string, bool), version string) (*
 }
 
 func run(ctx context.Context) error {
-	if len(os.Args) > 1 && os.Args[1] == "crds" {
-		return crds(ctx, os.Args[2:], os.Stdout)
+	if len(os.Args) > 1 {
+		if job, ok := jobs()[os.Args[1]]; ok {
+			return job(ctx, os.Args[2:], os.Stdout)
+		}
 	}
 	v := daemon.Version(version)
 	s, err := parse(os.Args[1:], os.LookupEnv, v)

@@ -97,7 +97,7 @@ func TestMonitorsFindPods(t *testing.T) {
 			t.Errorf("Service %s selects %v, not the %s", service.GetName(), selector, component)
 		}
 		port := field(t, daemon, "spec", "template", "spec", "containers", component, "ports", "metrics", "containerPort")
-		if target := field(t, service, "spec", "ports", "metrics", "targetPort"); target != "metrics" {
+		if target := field(t, service, "spec", "ports", "metrics", "targetPort"); target != port {
 			t.Errorf("Service %s leads to port %v", service.GetName(), target)
 		}
 		args := field(t, daemon, "spec", "template", "spec", "containers", component, "args").([]any)
@@ -171,7 +171,27 @@ func TestNetworkPolicy(t *testing.T) {
 	}
 }
 
-// TestSpeakerPorts: a second release on the same nodes can have ports of its own, all of them.
+// TestSpeakerClaimsNoPorts: a port that a Pod on the host's network declares is the node's, and another Pod that declares it would keep the
+// speaker from being scheduled. Only a PodMonitor needs one.
+func TestSpeakerClaimsNoPorts(t *testing.T) {
+	for values, want := range map[string][]any{
+		"{}": nil,
+		"metrics: {serviceMonitor: {enabled: true}}": nil,
+		"metrics: {podMonitor: {enabled: true}}":     {"metrics"},
+		"metrics: {podMonitor: true}":                {"metrics"},
+	} {
+		var have []any
+		ports, _ := field(t, find(t, mustTemplate(t, values), "DaemonSet", "speaker"), "spec", "template", "spec", "containers", "speaker", "ports").([]any)
+		for _, p := range ports {
+			have = append(have, p.(map[string]any)["name"])
+		}
+		if diff := cmp.Diff(want, have); diff != "" {
+			t.Errorf("%s: ports that the speaker declares (-want +got):\n%s", values, diff)
+		}
+	}
+}
+
+// TestSpeakerPorts: where something else has the ports of Herald, it can have others, all of them.
 func TestSpeakerPorts(t *testing.T) {
 	text, err := template(t, "{speaker: {metricsPort: 19472, healthPort: 19473}, gossip: {port: 17947}}")
 	if err != nil {

@@ -112,6 +112,29 @@ func TestEveryValueCounts(t *testing.T) {
 	}
 }
 
+// TestToggles: what has enabled beside other values may also be true or false itself, and is then as it comes.
+func TestToggles(t *testing.T) {
+	n := 0
+	for _, l := range leaves(nil, readYAML(t, filepath.Join(chartDir, "values.yaml"))) {
+		group := l.path[:len(l.path)-1]
+		if l.path[len(l.path)-1] != "enabled" {
+			continue
+		}
+		n++
+		t.Run(strings.Join(group, "."), func(t *testing.T) {
+			t.Parallel()
+			for _, on := range []bool{true, false} {
+				if diff := cmp.Diff(render(t, put(l.path, on)), render(t, put(group, on))); diff != "" {
+					t.Errorf("%t (-enabled: %t +%t alone):\n%s", on, on, on, diff)
+				}
+			}
+		})
+	}
+	if n != 6 {
+		t.Errorf("%d groups are switched on and off, want 6", n)
+	}
+}
+
 func parse(t *testing.T, text string) map[string]any {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "v.yaml")

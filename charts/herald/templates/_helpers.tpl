@@ -52,6 +52,24 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
+{{/*
+A group of values that can be switched on and off, as YAML: the group itself; where only true or false was given, the group's defaults with
+that for enabled. Arguments: the values around it, its name.
+*/}}
+{{- define "herald.toggle" -}}
+{{- $name := index . 1 -}}
+{{- $given := get (index . 0 | default dict) $name -}}
+{{- if kindIs "map" $given -}}
+{{- toYaml $given -}}
+{{- else -}}
+{{- $defaults := dict
+  "networkPolicy" (dict "metricsFrom" list "apiServerPorts" (list 443 6443))
+  "prometheusRule" (dict "runbookURL" "https://github.com/heraldlb/herald/blob/main/docs/runbooks")
+  "dashboards" (dict "labels" (dict "grafana_dashboard" "1") "annotations" (dict "grafana_folder" "Herald")) -}}
+{{- merge (dict "enabled" (default false $given)) (get $defaults $name | default dict) | toYaml -}}
+{{- end -}}
+{{- end -}}
+
 {{/* How metrics are served. */}}
 {{- define "herald.metricsArgs" -}}
 - --metrics-secure={{ .Values.metrics.secure }}

@@ -60,10 +60,13 @@ func TestChart(t *testing.T) {
 		run  func(*testing.T, *lab.Lab)
 	}{
 		{"one install is enough", checkInstalled},
+		{"a second release is refused", checkSecond},
 		{"rules", checkRules},
 		{"a speaker writes about its own node only", checkPolicy},
 		{"permissions", checkPermissions},
 		{"metrics with a certificate that comes late", checkCertificate},
+		{"labels of the namespace", checkPodSecurity},
+		{"a port that another Pod claims", checkPortClaim},
 		{"definitions are brought up to date", checkStaleDefinitions},
 		{"the user's objects outlive an uninstall", checkUninstall},
 		{"everything goes when that is asked for", checkDelete},
