@@ -38,11 +38,20 @@ func (s *Scene) Answering(ctx context.Context, ip netip.Addr) ([]string, error) 
 	return slices.Compact(names), nil
 }
 
+// asks is how often Owner asks until somebody answers: a machine that is very busy may miss the window more than once.
+const asks = 20
+
 // Owner is Answering where exactly one node has to answer.
 func (s *Scene) Owner(ctx context.Context, ip netip.Addr) (string, error) {
-	names, err := s.Answering(ctx, ip)
-	if err != nil {
-		return "", err
+	var names []string
+	for range asks {
+		var err error
+		if names, err = s.Answering(ctx, ip); err != nil {
+			return "", err
+		}
+		if len(names) > 0 {
+			break
+		}
 	}
 	if len(names) != 1 {
 		return "", fmt.Errorf("%d nodes answer for %s: %v", len(names), ip, names)

@@ -31,7 +31,7 @@ func TestSurvey(t *testing.T) {
 	})
 	s, err := NewSurvey(w.client, "eth0", v4, v6, absent)
 	must(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	reports, err := s.Run(ctx, 10*time.Millisecond)
 	must(t, err)
@@ -93,7 +93,7 @@ func TestStreams(t *testing.T) {
 	})
 	for path, broken := range map[string]int{"/ever": 0, "/short": 4} {
 		ctx, cancel := context.WithCancel(t.Context())
-		streams := HoldStreams(ctx, w.client, "http://192.0.2.2"+path, 4, func() { time.AfterFunc(300*time.Millisecond, cancel) })
+		streams := HoldStreams(ctx, w.client, "http://192.0.2.2"+path, 4, func() { time.AfterFunc(2*time.Second, cancel) })
 		cancel()
 		if streams.Broken() != broken {
 			t.Errorf("%s: %d of %d streams broken, want %d: %+v", path, streams.Broken(), len(streams), broken, streams)
