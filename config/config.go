@@ -24,6 +24,7 @@ type Snapshot struct {
 	Nodes             []*Node
 	Speakers          []*Speaker // what speakers last wrote of themselves (SpeakerStatus); filled for the controller only
 	Released          []Released // Services that carry our status but are not ours any more: to be cleared; filled for the controller only
+	Foreign           []Foreign  // addresses of pools that Services of other load balancers have; sorted; filled for the controller only
 	Objects           []Object   // every config object seen, good or not, with the Ready condition it carries now
 	Problems          []Problem  // what is wrong, by object; sorted
 	Synced            bool       // every source has been listed once: only then does absence mean anything
@@ -127,6 +128,12 @@ type Released struct {
 	Key
 	UID     string
 	Ingress []netip.Addr // addresses still in its status
+}
+
+// Foreign is an address that stands in the status of a Service of type LoadBalancer which somebody else serves.
+type Foreign struct {
+	Addr    netip.Addr
+	Service Key
 }
 
 // Request is what a Service asks for in annotations and spec.loadBalancerIP.

@@ -110,7 +110,7 @@ func (p *Planner) remember() {
 		}
 		for _, a := range c.last.held {
 			s := p.at(a)
-			if s.pool != nil && s.pool.gives(a) && s.node == "" && s.obstacle(c) == nil && p.objection(c, a).Why == "" {
+			if s.pool != nil && s.pool.gives(a) && !s.others() && s.obstacle(c) == nil && p.objection(c, a).Why == "" {
 				p.hold(c, a)
 			}
 			p.touch(s) // so that an empty slot is dropped

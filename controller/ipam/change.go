@@ -34,13 +34,14 @@ func newChange(now time.Time) *change {
 	return &change{now: now, keys: make(map[string]bool), wake: make(map[config.Key]bool)}
 }
 
-// compareConfig takes in pools and nodes. It reports whether they differ.
+// compareConfig takes in pools, nodes, and what other load balancers have. It reports whether they differ.
 func (p *Planner) compareConfig(in *config.Snapshot) bool {
 	unsure := p.Unsure || slices.ContainsFunc(in.Problems, func(x config.Problem) bool {
 		return x.Kind == "IPAddressPool" && !x.Warning && !x.LastGood && !hasPool(in.Pools, x.Name)
 	})
-	same := unsure == p.unsure && slices.EqualFunc(p.inputPools, in.Pools, samePool) && slices.EqualFunc(p.nodes, in.Nodes, sameNode)
-	p.unsure, p.inputPools, p.nodes = unsure, in.Pools, in.Nodes
+	same := unsure == p.unsure && slices.EqualFunc(p.inputPools, in.Pools, samePool) && slices.EqualFunc(p.nodes, in.Nodes, sameNode) &&
+		slices.Equal(p.foreign, in.Foreign)
+	p.unsure, p.inputPools, p.nodes, p.foreign = unsure, in.Pools, in.Nodes, in.Foreign
 	return !same
 }
 

@@ -136,7 +136,7 @@ func merge(a, b []*claim) []*claim {
 func (p *Planner) tidy() {
 	for _, s := range p.change.touched {
 		s.touched = false
-		if len(s.holders) == 0 && len(s.leavers) == 0 && s.booking == nil && s.node == "" {
+		if len(s.holders) == 0 && len(s.leavers) == 0 && s.booking == nil && !s.others() {
 			delete(p.slots, s.addr)
 		}
 	}

@@ -193,9 +193,11 @@ func TestShuffled(t *testing.T) {
 		want := Compute(&h.snap, h.now)
 		other := h.snap
 		other.Services, other.Pools, other.Nodes = slices.Clone(other.Services), slices.Clone(other.Pools), slices.Clone(other.Nodes)
+		other.Foreign = slices.Clone(other.Foreign)
 		h.r.Shuffle(len(other.Services), func(i, j int) { other.Services[i], other.Services[j] = other.Services[j], other.Services[i] })
 		h.r.Shuffle(len(other.Pools), func(i, j int) { other.Pools[i], other.Pools[j] = other.Pools[j], other.Pools[i] })
 		h.r.Shuffle(len(other.Nodes), func(i, j int) { other.Nodes[i], other.Nodes[j] = other.Nodes[j], other.Nodes[i] })
+		slices.Reverse(other.Foreign)
 		if diff := gocmp.Diff(want, Compute(&other, h.now), equalAddrs); diff != "" {
 			t.Fatalf("seed %d: (-want +got)\n%s", seed, diff)
 		}
@@ -234,6 +236,9 @@ func (w *world) randomChange(t *testing.T, r *rand.Rand) {
 	case 5:
 		if r.IntN(3) == 0 {
 			w.do(t, []string{"node", "n", v4()})
+		}
+		if r.IntN(3) == 0 {
+			w.do(t, [][]string{{"foreign", pick("z/a", "z/b"), v4()}, {"delete", "foreign", pick("z/a", "z/b")}}[r.IntN(2)])
 		}
 	case 6:
 		if r.IntN(3) == 0 {

@@ -13,7 +13,8 @@
 // given out last, after all that were never used and those that came free before.
 //
 // A Planner remembers its last plan and does again only what a change can reach: the Services that changed, those they share addresses with,
-// and those that wait for something that came free. When the pools or the nodes change it begins anew. Neither time nor memory depend on the
+// and those that wait for something that came free. When the pools, the nodes or the addresses of other load
+// balancers change it begins anew. Neither time nor memory depend on the
 // size of a pool.
 package ipam
 
@@ -81,6 +82,7 @@ type Planner struct {
 	services     []*config.Service
 	inputPools   []*config.Pool
 	nodes        []*config.Node
+	foreign      []config.Foreign
 	reservations []*config.Reservation
 	unsure       bool // a pool may exist that is not in force, so that an address in no pool may be its
 

@@ -15,6 +15,7 @@ type slot struct {
 	holders []*claim  // who hold it
 	leavers []*claim  // whose status shows it, though they must give it up
 	node    string    // whose own it is; "" = no node's
+	foreign string    // Service of another load balancer that has it; "" = none
 	booking *booking  // for whom it is reserved
 	class   class     // as it is accounted for
 	touched bool      // in the course of this plan
@@ -34,7 +35,8 @@ const (
 	available class = iota
 	assigned
 	reserved
-	barred // a node's own
+	barred    // a node's own
+	elsewhere // a Service's that another load balancer serves
 	classes
 )
 
@@ -47,11 +49,16 @@ func (s *slot) classify() class {
 		return available // not that it could be given out, but nothing stands in the way
 	case s.node != "":
 		return barred
+	case s.foreign != "":
+		return elsewhere
 	case s.booking != nil:
 		return reserved
 	}
 	return available
 }
+
+// others reports whether the address belongs to somebody who got it from nobody here.
+func (s *slot) others() bool { return s.node != "" || s.foreign != "" }
 
 // at returns the slot of an address.
 func (p *Planner) at(a netip.Addr) *slot {

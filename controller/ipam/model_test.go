@@ -60,7 +60,7 @@ func (m *model) plan() {
 	}
 	for _, s := range m.services {
 		for _, a := range m.last.past[s.UID].held {
-			if !frozen(s) && m.givable(a) && m.nodeOf(a) == "" && m.fitsAll(s, a) && m.mayKeep(s, a) {
+			if !frozen(s) && m.givable(a) && m.othersOf(a) == "" && m.fitsAll(s, a) && m.mayKeep(s, a) {
 				m.hold(s, a)
 			}
 		}
@@ -134,10 +134,16 @@ func (m *model) givable(a netip.Addr) bool {
 	return !odd || !p.AvoidBuggy
 }
 
-func (m *model) nodeOf(a netip.Addr) string {
+// othersOf names the node, or the Service of another load balancer, that has the address; "" for none.
+func (m *model) othersOf(a netip.Addr) string {
 	for _, n := range m.in.Nodes {
 		if slices.Contains(n.Addresses, a) {
 			return n.Name
+		}
+	}
+	for _, f := range m.in.Foreign {
+		if f.Addr == a {
+			return f.Service.String()
 		}
 	}
 	return ""
@@ -165,12 +171,12 @@ func (m *model) occupied(a netip.Addr) bool { return len(m.holders(a))+len(m.lea
 
 func (m *model) isReserved(a netip.Addr) bool {
 	_, ok := m.reserved[a]
-	return ok && m.givable(a) && m.nodeOf(a) == "" && !m.occupied(a)
+	return ok && m.givable(a) && m.othersOf(a) == "" && !m.occupied(a)
 }
 
 func (m *model) isFree(a netip.Addr) bool {
 	_, ok := m.reserved[a]
-	return !ok && m.givable(a) && m.nodeOf(a) == "" && !m.occupied(a)
+	return !ok && m.givable(a) && m.othersOf(a) == "" && !m.occupied(a)
 }
 
 // share reports whether two Services may have one address.
@@ -423,7 +429,7 @@ func (m *model) candidates(s *config.Service) (out []*config.Pool) {
 // mayHave reports whether the Service may be given an address.
 func (m *model) mayHave(s *config.Service, a netip.Addr) bool {
 	p := m.poolOf(a)
-	if p == nil || !m.from(s, a) || !m.givable(a) || p.Paused || m.nodeOf(a) != "" || !m.fitsAll(s, a) {
+	if p == nil || !m.from(s, a) || !m.givable(a) || p.Paused || m.othersOf(a) != "" || !m.fitsAll(s, a) {
 		return false
 	}
 	if owner, ok := m.reserved[a]; ok && owner != s.Key {

@@ -34,7 +34,7 @@ type span struct {
 	pool *pool
 }
 
-// buildPools makes the pools of a snapshot, empty, and notes the addresses of nodes. Which addresses are free is found out by settle.
+// buildPools makes the pools of a snapshot, empty, and notes the addresses of others. Which addresses are free is found out by settle.
 func (p *Planner) buildPools(in *config.Snapshot) {
 	sorted := slices.Clone(in.Pools)
 	slices.SortFunc(sorted, func(a, b *config.Pool) int { return strings.Compare(a.Name, b.Name) })
@@ -71,6 +71,15 @@ func (p *Planner) buildPools(in *config.Snapshot) {
 				p.touch(s)
 				s.node = n.Name
 			}
+		}
+	}
+	for _, f := range in.Foreign {
+		if p.poolOf(f.Addr) == nil {
+			continue
+		}
+		if s, name := p.at(f.Addr), f.Service.String(); s.foreign == "" || name < s.foreign {
+			p.touch(s)
+			s.foreign = name
 		}
 	}
 }
@@ -152,7 +161,7 @@ func (s *space) note(p *pool) note {
 // text says what became of all the addresses: 4 of 4 IPv4 assigned.
 func (n note) text(f config.Family) string {
 	var what []string
-	for c, word := range map[class]string{assigned: "assigned", reserved: "reserved", barred: "held by nodes"} {
+	for c, word := range map[class]string{assigned: "assigned", reserved: "reserved", barred: "held by nodes", elsewhere: "held by other load balancers"} {
 		if n.kinds[c] {
 			what = append(what, word)
 		}
@@ -173,7 +182,7 @@ func (s *space) status() config.PoolCounts {
 	total := saturatingAdd(s.total, s.odd)
 	return config.PoolCounts{
 		Total: total, Assigned: s.count[assigned], Reserved: s.count[reserved],
-		Available: total - s.count[assigned] - s.count[reserved] - s.count[barred],
+		Available: total - s.count[assigned] - s.count[reserved] - s.count[barred] - s.count[elsewhere],
 	}
 }
 

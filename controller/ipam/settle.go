@@ -38,6 +38,9 @@ func (p *Planner) account(s *slot) {
 	if !gives {
 		return
 	}
+	if s.class == reserved {
+		p.change.wake[s.booking.service] = true // whoever was in its way is gone
+	}
 	switch {
 	case was == available:
 		if !space.fresh.remove(s.addr) {
