@@ -21,7 +21,7 @@ const (
 	scrapeEvery   = "2s"
 	evaluateEvery = "1s"
 	shortFor      = "2s"
-	shortWindow   = "40s" // in which a session flaps
+	shortWindow   = "60s" // in which a session flaps
 	rateInterval  = "10s"
 )
 

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { lab.Main(m, lab.Build{Herald: true, Race: true}) }
 
 // Limits: how long things may take that take seconds on an idle machine.
 const (
-	openLimit = 5 * time.Minute
+	openLimit = 10 * time.Minute
 	patience  = 4 * time.Minute
 )
 
@@ -86,7 +86,7 @@ func open(t *testing.T) *stage {
 	s.must(s.HelmUpgrade(ctx, s.Release, s.Namespace, values))
 	s.must(s.configure(ctx))
 	s.must(s.Apply(ctx, pod))
-	_, err = s.Kubectl(ctx, "wait", "--for=condition=Ready", "pod/prometheus", "--namespace=monitoring", "--timeout=2m")
+	_, err = s.Kubectl(ctx, "wait", "--for=condition=Ready", "pod/prometheus", "--namespace=monitoring", "--timeout=4m")
 	s.must(err)
 	for _, n := range s.Nodes {
 		if p, err := n.Kubelet().Find("monitoring", "prometheus", ""); err == nil {

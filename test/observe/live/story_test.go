@@ -273,7 +273,7 @@ func (s *stage) loseController() {
 	s.fire("HeraldVersionSkew")
 	s.kubectl("set", "image", controller, "--namespace", s.Namespace, "controller="+text)
 	s.kubectl("scale", controller, "--namespace", s.Namespace, "--replicas=2")
-	s.kubectl("rollout", "status", controller, "--namespace", s.Namespace, "--timeout=2m")
+	s.kubectl("rollout", "status", controller, "--namespace", s.Namespace, "--timeout=4m")
 }
 
 // loseSpeaker freezes a node's speaker.
@@ -294,7 +294,7 @@ func (s *stage) loseAPIServer() {
 	s.t.Helper()
 	s.Cluster.StopAPIServer()
 	s.fire("HeraldAPIDisconnected")
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	s.must(s.Cluster.StartAPIServer(ctx))
 }
