@@ -76,6 +76,29 @@ func (b *book) void(p *peer) {
 	b.dirty = true
 }
 
+// lose notes that a live peer is gone that memberlist takes for alive yet; it reports whether that is news. One that restarts is waited for.
+func (b *book) lose(name string) bool {
+	p := b.peers[name]
+	if p == nil || !p.live || p.restarting() {
+		return false
+	}
+	delete(b.wants, name)
+	p.live, p.lost = false, true
+	b.void(p)
+	return true
+}
+
+// revive takes the loss of the peer at an address back; it returns its name, or "" when none is lost there.
+func (b *book) revive(addr netip.AddrPort) string {
+	for name, p := range b.peers {
+		if p.lost && p.addr == addr {
+			b.alive(name, addr)
+			return name
+		}
+	}
+	return ""
+}
+
 // adopt waits for a peer whose process was gone before this speaker came: another waits for it.
 func (b *book) adopt(a absence, rec *record, now time.Time) {
 	if a.node == b.node || rec == nil || rec.member.State != decide.Restarting || a.age >= restartGrace {

@@ -34,6 +34,7 @@ type book struct {
 type peer struct {
 	addr netip.AddrPort
 	live bool    // by the failure detector
+	lost bool    // not live, though memberlist has not found out yet
 	rec  *record // nil: not heard since it came (back) to life
 	seen stamp   // newest ever seen, so that hearsay does not bring back what was outlived
 
@@ -203,7 +204,7 @@ func (b *book) alive(name string, addr netip.AddrPort) {
 	if p.rec == nil || p.absent {
 		b.wants[name] = true
 	}
-	p.addr, p.live, p.absent, p.doubted = addr, true, false, false
+	p.addr, p.live, p.lost, p.absent, p.doubted = addr, true, false, false, false
 	b.dirty = true
 }
 
@@ -215,7 +216,7 @@ func (b *book) dead(name string, late bool, now time.Time) {
 		return
 	}
 	delete(b.wants, name)
-	p.live = false
+	p.live, p.lost = false, false
 	if p.absent = p.waitFor(late, now); !p.absent {
 		b.void(p)
 	}
@@ -380,7 +381,7 @@ func (b *book) prune() {
 	if len(b.seeds) == 0 {
 		return
 	}
-	maps.DeleteFunc(b.peers, func(_ string, p *peer) bool { return !p.live && !p.absent && !b.seeds[p.addr] })
+	maps.DeleteFunc(b.peers, func(_ string, p *peer) bool { return !p.live && !p.lost && !p.absent && !b.seeds[p.addr] })
 }
 
 // lack is a seed that is no live member.

@@ -175,6 +175,16 @@ func (r *run) waitFor(t testing.TB, what string, ok func(*View) bool) time.Durat
 	}
 }
 
+// awaitLog waits until the log has a text.
+func (r *run) awaitLog(t testing.TB, text string) {
+	t.Helper()
+	for end := time.Now().Add(patience); !strings.Contains(r.log.String(), text); <-time.After(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s does not say %q", r.opt.Node, text)
+		}
+	}
+}
+
 // claims returns what a view says of a node's claims; nil when the node is not there.
 func claimsOf(v *View, node string) map[netip.Addr]decide.Claim {
 	i := slices.IndexFunc(v.Members, func(m decide.Member) bool { return m.Node == node })

@@ -22,6 +22,8 @@ const (
 	kindDigest = 3 // that a record has a version
 	kindWant   = 4 // the sender asks for the receiver's whole record
 	kindSync   = 5 // all records of live members, and the remembered counters (push/pull)
+	kindLook   = 6 // the sender asks the receiver to look whether a node lives
+	kindSilent = 7 // the sender has looked, and found a node silent
 )
 
 // errMalformed is wrapped by every error of decoding. Who sends such a thing has the gossip key but speaks another language.
@@ -88,6 +90,14 @@ func encodeDigest(d digest) []byte {
 }
 
 func encodeWant(from string) []byte { return appendString([]byte{magic, kindWant}, from) }
+
+func encodeLook(from, node string) []byte {
+	return appendString(appendString([]byte{magic, kindLook}, from), node)
+}
+
+func encodeSilent(from, node string) []byte {
+	return appendString(appendString([]byte{magic, kindSilent}, from), node)
+}
 
 func encodeDelta(d *delta) []byte {
 	b := appendStamp(appendString([]byte{magic, kindDelta}, d.node), d.stamp)

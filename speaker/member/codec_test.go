@@ -15,7 +15,7 @@ import (
 )
 
 var compare = cmp.Options{
-	cmp.AllowUnexported(record{}, stamp{}, delta{}, digest{}, bundle{}, want{}, absence{}),
+	cmp.AllowUnexported(record{}, stamp{}, delta{}, digest{}, bundle{}, want{}, absence{}, word{}),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
@@ -84,6 +84,8 @@ func TestCodecRoundTrip(t *testing.T) {
 			{encodeDelta(d), d},
 			{encodeDigest(digest{"n", stamp{1, 2, 3}}), digest{"n", stamp{1, 2, 3}}},
 			{encodeWant("me"), want{"me"}},
+			{encodeLook("me", "you"), word{"me", "you", false}},
+			{encodeSilent("me", "you"), word{"me", "you", true}},
 			{encodeSync(s), s},
 		} {
 			got, err := decode(c.raw)
@@ -160,6 +162,8 @@ func FuzzDecode(f *testing.F) {
 	}))
 	f.Add(encodeDigest(digest{"n", stamp{1, 2, 3}}))
 	f.Add(encodeWant("me"))
+	f.Add(encodeLook("me", "node"))
+	f.Add(encodeSilent("me", "node"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		msg, err := decode(raw)
 		if err != nil {
@@ -195,6 +199,11 @@ func encode(msg any) []byte {
 		return encodeWant(v.from)
 	case bundle:
 		return encodeSync(v)
+	case word:
+		if v.silent {
+			return encodeSilent(v.from, v.node)
+		}
+		return encodeLook(v.from, v.node)
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/heraldlb/herald/speaker/decide"
 )
 
-// decode reads one message: *record, *delta, digest, want or bundle.
+// decode reads one message: *record, *delta, digest, want, bundle or word.
 func decode(b []byte) (any, error) {
 	if len(b) < 2 || b[0] != magic {
 		return nil, fmt.Errorf("%w: not ours", errMalformed)
@@ -30,6 +30,8 @@ func decode(b []byte) (any, error) {
 		out = want{from: r.name()}
 	case kindSync:
 		out = r.bundle()
+	case kindLook, kindSilent:
+		out = word{from: r.name(), node: r.name(), silent: b[1] == kindSilent}
 	default:
 		return nil, fmt.Errorf("%w: unknown kind %d", errMalformed, b[1])
 	}
@@ -44,6 +46,12 @@ func decode(b []byte) (any, error) {
 
 // want asks for the receiver's whole record.
 type want struct{ from string }
+
+// word is what speakers tell each other of a node that may have died.
+type word struct {
+	from, node string
+	silent     bool // from has found it so; else from asks the receiver to look
+}
 
 // reader takes values off a buffer. After the first error everything reads as zero.
 type reader struct {

@@ -45,6 +45,11 @@ func (m *Member) accept(msg any) bool {
 		}
 	case bundle:
 		m.book.takeBundle(v, time.Now())
+	case word:
+		select {
+		case m.words <- v:
+		default: // the failure detector will do without
+		}
 	}
 	return false
 }
@@ -116,6 +121,7 @@ func (d *delegate) NotifyJoin(n *memberlist.Node) {
 	}
 	d.m.wake()
 	d.m.mu.Unlock()
+	poke(d.m.peered)
 	if n.Name != d.m.opt.Node {
 		d.m.opt.Log.Info("speaker is alive", "node", n.Name, "address", n.Address())
 	}
@@ -126,15 +132,19 @@ func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	now := time.Now()
 	late := d.m.late.recent(now)
 	d.m.mu.Lock()
-	d.m.book.dead(n.Name, late, now)
 	p := d.m.book.peers[n.Name]
+	known := p != nil && p.lost
+	d.m.book.dead(n.Name, late, now)
+	p = d.m.book.peers[n.Name]
 	waiting := p != nil && p.absent
 	doubted := waiting && p.doubted
 	d.m.wake()
 	d.m.mu.Unlock()
 	poke(d.m.seeded)
 	poke(d.m.bereft)
+	poke(d.m.peered)
 	switch {
+	case known: // and said
 	case doubted:
 		d.m.opt.Log.Info("speaker seems gone, but this one ran late: looking again", "node", n.Name)
 	case waiting:

@@ -1,5 +1,6 @@
 // Package member knows which speakers are alive and what each says of itself: interfaces, state, and the addresses it claims to answer
-// for. It finds failures by gossip (memberlist, tuned far below its defaults) and carries claims to all others at once.
+// for. It finds failures by gossip (memberlist, tuned far below its defaults), and sooner by asking the kernels of nodes (see watch), and
+// carries claims to all others at once.
 package member
 
 import (
@@ -57,9 +58,13 @@ type Member struct {
 	bereft  chan struct{} // a member was lost
 	waiting chan struct{} // a member restarts
 	resync  chan struct{} // see Resync
+	peered  chan struct{} // peers came or went
+	words   chan word     // what others say of nodes that may have died
+	overdue chan netip.AddrPort
+	answers *unanswered
 	pace    func(speakers int) profile
 	adjust  func(*memberlist.Config) // for tests
-	dial    func(context.Context, netip.AddrPort) sign
+	knock   func(to netip.AddrPort, times int, every time.Duration) sign
 	late    lateness
 	dropped atomic.Uint64
 	ring    *memberlist.Keyring
@@ -92,7 +97,10 @@ func New(opt Options) *Member {
 		bereft:  make(chan struct{}, 1),
 		waiting: make(chan struct{}, 1),
 		resync:  make(chan struct{}, 1),
-		dial:    dial,
+		peered:  make(chan struct{}, 1),
+		words:   make(chan word, wordsMost),
+		overdue: make(chan netip.AddrPort, overdueMost),
+		knock:   knock,
 		book:    newBook(opt.Node, netip.AddrPortFrom(opt.BindAddress.Unmap(), opt.Port), binary.BigEndian.Uint64(run[:])),
 		asks:    map[string]bool{},
 		pace:    profileFor,
@@ -102,6 +110,12 @@ func New(opt Options) *Member {
 		switchAfter: keySwitch,
 		forgetAfter: keyExpiry,
 	}
+	m.answers = newUnanswered(func(addr netip.AddrPort) {
+		select {
+		case m.overdue <- addr:
+		default: // there is enough to look at
+		}
+	}, m.revive)
 	m.ring, _ = memberlist.NewKeyring(nil, opt.Key) // nil for a key of a wrong length, which ends Run
 	m.queue.RetransmitMult = 4
 	m.queue.NumNodes = m.alive
@@ -194,6 +208,7 @@ func (m *Member) Run(ctx context.Context) error {
 	g.Go(func() error { m.rekey(ctx); return nil })
 	g.Go(func() error { m.attend(ctx); return nil })
 	g.Go(func() error { m.catchUp(ctx, ml); return nil })
+	g.Go(func() error { m.watch(ctx, ml); return nil })
 	<-ctx.Done()
 	err := g.Wait()
 	m.closing.Lock()
@@ -251,7 +266,7 @@ func (m *Member) openGossip() (*memberlist.Memberlist, error) {
 	if c.Transport != nil || !m.opt.BindAddress.IsValid() || m.opt.BindAddress.IsUnspecified() {
 		return memberlist.Create(c)
 	}
-	t, err := openTransport(netip.AddrPortFrom(m.opt.BindAddress, m.opt.Port))
+	t, err := openTransport(netip.AddrPortFrom(m.opt.BindAddress, m.opt.Port), m.answers)
 	if err != nil {
 		return nil, err
 	}

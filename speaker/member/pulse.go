@@ -2,10 +2,6 @@ package member
 
 import (
 	"context"
-	"errors"
-	"net"
-	"net/netip"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,35 +16,6 @@ const (
 	pulsesMissed  = 3                      // so many in a row without an answer: the node is dead
 	pulsesAtOnce  = 16
 )
-
-// sign is what a connection to the gossip port of a node tells.
-type sign uint8
-
-// Signs.
-const (
-	silence sign = iota // nothing
-	refusal             // the node lives, and no speaker listens there
-	welcome             // something listens
-)
-
-// dial tries a connection.
-func dial(ctx context.Context, addr netip.AddrPort) sign {
-	ctx, cancel := context.WithTimeout(ctx, pulseTimeout)
-	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", addr.String())
-	if err != nil {
-		if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) {
-			return refusal
-		}
-		return silence
-	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-	}
-	_ = conn.Close()
-	return welcome
-}
 
 // patient is a node whose pulse is felt. Its fields belong to attend.
 type patient struct {
@@ -70,9 +37,12 @@ func (p *patient) due(now time.Time, every time.Duration) bool {
 // feel takes the outcome of a connection.
 func (p *patient) feel(s sign) {
 	p.pending, p.refused = false, s == refusal
-	p.missed++
-	if s != silence {
+	switch s {
+	case silence:
+		p.missed++
+	case refusal, welcome:
 		p.missed = 0
+	case blind: // nobody was asked
 	}
 }
 
@@ -149,7 +119,7 @@ func (m *Member) visit(ctx context.Context, g *errgroup.Group, patients map[stri
 		addr := p.addr
 		p.pending = g.TryGo(func() error {
 			select {
-			case felt <- pulse{name, m.dial(ctx, addr)}:
+			case felt <- pulse{name, m.knock(addr, 1, pulseTimeout)}:
 			case <-ctx.Done():
 			}
 			return nil

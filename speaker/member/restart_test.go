@@ -84,12 +84,12 @@ func TestRestarterIsWaitedFor(t *testing.T) {
 func TestRestarterDies(t *testing.T) {
 	var dead atomic.Bool
 	all := clusterWith(t, 3, func(m *Member) {
-		m.dial = func(ctx context.Context, addr netip.AddrPort) sign {
+		m.knock = func(addr netip.AddrPort, times int, every time.Duration) sign {
 			if dead.Load() {
-				<-time.After(pulseTimeout)
+				<-time.After(time.Duration(times) * every)
 				return silence
 			}
-			return dial(ctx, addr)
+			return knock(addr, times, every)
 		}
 	})
 	goes(t, all, 1, manyClaims(10, 9))

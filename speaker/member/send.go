@@ -144,7 +144,7 @@ func (s *sender) tell(ctx context.Context, p *memberlist.Node, msg []byte) {
 		return // it died meanwhile
 	}
 	if len(msg) <= packetLimit {
-		s.failed(p, s.ml.SendBestEffort(p, msg))
+		s.failed(p, s.ml.SendBestEffort(unnamed(p), msg))
 		return
 	}
 	if s.busy[p.Name] || !s.stream(ctx, p, msg) {
@@ -168,6 +168,11 @@ func (s *sender) stream(ctx context.Context, p *memberlist.Node, msg []byte) boo
 		s.busy[p.Name] = true
 	}
 	return started
+}
+
+// unnamed returns a node without its name, for what no answer is expected to: see transport.
+func unnamed(n *memberlist.Node) *memberlist.Node {
+	return &memberlist.Node{Addr: n.Addr, Port: n.Port}
 }
 
 func (s *sender) failed(p *memberlist.Node, err error) {

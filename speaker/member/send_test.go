@@ -48,7 +48,7 @@ func TestOneThatHangsHoldsUpNobody(t *testing.T) {
 			return
 		}
 		m.adjust = func(c *memberlist.Config) {
-			tr, err := openTransport(m.book.addr)
+			tr, err := openTransport(m.book.addr, unheeded())
 			if err != nil {
 				t.Errorf("transport: %v", err)
 				return

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -29,12 +30,19 @@ type transport struct {
 	closing chan struct{}
 	once    sync.Once
 	wg      sync.WaitGroup
+
+	answers *unanswered
+	lines   atomic.Int32 // lifelines that others hold
+
+	mu    sync.Mutex
+	conns map[net.Conn]bool // that came, and are not handed on; nil after Shutdown
 }
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
-// openTransport listens on an address of this node; port 0 takes any that is free for both protocols. It ends with Shutdown.
-func openTransport(bind netip.AddrPort) (*transport, error) {
+// openTransport listens on an address of this node; port 0 takes any that is free for both protocols. It ends with Shutdown. What is sent and
+// comes is noted in answers.
+func openTransport(bind netip.AddrPort, answers *unanswered) (*transport, error) {
 	tcp, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(bind))
 	if err != nil {
 		return nil, fmt.Errorf("TCP: %w", err)
@@ -49,6 +57,7 @@ func openTransport(bind netip.AddrPort) (*transport, error) {
 	t := &transport{
 		bind: bind, udp: udp, tcp: tcp,
 		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), closing: make(chan struct{}),
+		answers: answers, conns: map[net.Conn]bool{},
 	}
 	t.wg.Go(t.read)
 	t.wg.Go(t.accept)
@@ -71,6 +80,7 @@ func (t *transport) read() {
 			continue
 		}
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		t.answers.heard(from)
 		p := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: net.UDPAddrFromAddrPort(from), Timestamp: now}
 		select {
 		case t.packets <- p:
@@ -90,7 +100,7 @@ func (t *transport) rest() bool {
 	}
 }
 
-// accept hands connections on until Shutdown.
+// accept takes connections until Shutdown.
 func (t *transport) accept() {
 	for {
 		conn, err := t.tcp.Accept()
@@ -100,12 +110,7 @@ func (t *transport) accept() {
 			}
 			continue
 		}
-		select {
-		case t.streams <- conn:
-		case <-t.closing:
-			_ = conn.Close()
-			return
-		}
+		t.wg.Go(func() { t.admit(conn) })
 	}
 }
 
@@ -116,17 +121,28 @@ func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 
 // WriteTo implements memberlist.Transport.
 func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
-	to, err := netip.ParseAddrPort(addr)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("address of a speaker: %w", err)
-	}
-	_, err = t.udp.WriteToUDPAddrPort(b, netip.AddrPortFrom(to.Addr().Unmap(), to.Port()))
-	return time.Now(), err
+	_, now, err := t.write(b, addr)
+	return now, err
 }
 
-// WriteToAddress implements memberlist.NodeAwareTransport.
+// WriteToAddress implements memberlist.NodeAwareTransport. A packet to a named node expects an answer: all that memberlist sends by itself has the
+// name, and most of that probes.
 func (t *transport) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, error) {
-	return t.WriteTo(b, addr.Addr)
+	to, now, err := t.write(b, addr.Addr)
+	if addr.Name != "" && to.IsValid() { // also one that could not be sent
+		t.answers.sent(to, now)
+	}
+	return now, err
+}
+
+func (t *transport) write(b []byte, addr string) (to netip.AddrPort, now time.Time, err error) {
+	to, err = netip.ParseAddrPort(addr)
+	if err != nil {
+		return to, time.Time{}, fmt.Errorf("address of a speaker: %w", err)
+	}
+	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	_, err = t.udp.WriteToUDPAddrPort(b, to)
+	return to, time.Now(), err
 }
 
 // PacketCh implements memberlist.Transport.
@@ -151,7 +167,14 @@ func (t *transport) Shutdown() error {
 	var err error
 	t.once.Do(func() {
 		close(t.closing)
+		t.answers.stop()
 		err = errors.Join(t.tcp.Close(), t.udp.Close())
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for conn := range t.conns {
+			_ = conn.Close()
+		}
+		t.conns = nil
 	})
 	t.wg.Wait()
 	return err

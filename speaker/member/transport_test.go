@@ -17,7 +17,7 @@ func transports(t *testing.T) (a, b *transport) {
 	t.Helper()
 	var both [2]*transport
 	for i := range both {
-		tr, err := openTransport(netip.AddrPortFrom(loopback(), 0))
+		tr, err := openTransport(netip.AddrPortFrom(loopback(), 0), unheeded())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,11 +84,11 @@ func TestStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	in := receive(t, b.StreamCh())
-	defer in.Close()
 	if _, err := out.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
+	in := receive(t, b.StreamCh())
+	defer in.Close()
 	if n, err := in.Read(make([]byte, 4)); n != 1 || err != nil {
 		t.Errorf("read %d bytes, %v", n, err)
 	}
@@ -115,7 +115,7 @@ func TestShutdownWaitsForNobody(t *testing.T) {
 	if _, err := a.WriteTo([]byte("x"), b.bind.String()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("after the end: %v", err)
 	}
-	again, err := openTransport(b.bind)
+	again, err := openTransport(b.bind, unheeded())
 	if err != nil {
 		t.Fatalf("the address is still in use: %v", err)
 	}
@@ -124,7 +124,7 @@ func TestShutdownWaitsForNobody(t *testing.T) {
 
 func TestATakenPortIsSaid(t *testing.T) {
 	a, _ := transports(t)
-	if _, err := openTransport(a.bind); !errors.Is(err, syscall.EADDRINUSE) {
+	if _, err := openTransport(a.bind, unheeded()); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("TCP is taken: %v", err)
 	}
 	udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(loopback(), 0)))
@@ -133,7 +133,7 @@ func TestATakenPortIsSaid(t *testing.T) {
 	}
 	defer udp.Close()
 	bind := udp.LocalAddr().(*net.UDPAddr).AddrPort()
-	if _, err := openTransport(bind); !errors.Is(err, syscall.EADDRINUSE) {
+	if _, err := openTransport(bind, unheeded()); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("UDP is taken: %v", err)
 	}
 	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(bind)) // it must have been let go
