@@ -95,6 +95,9 @@ func dump(s *config.Snapshot) string {
 	for _, r := range s.Released {
 		fmt.Fprintf(&b, "released %s %v%s\n", r.Key, r.Ingress, uid(r.UID))
 	}
+	for _, f := range s.Foreign {
+		fmt.Fprintf(&b, "foreign %s %s\n", f.Service, f.Addr)
+	}
 	for _, p := range s.Pools {
 		fmt.Fprintf(&b, "pool %s %v auto=%t", p.Name, p.Ranges, p.AutoAssign)
 		if p.Status != (config.PoolStatus{}) {

@@ -111,6 +111,7 @@ func Parse(in Objects, last Memory) (*config.Snapshot, Memory) {
 		m.admitted.setNamespaces(in.Namespaces, in.Changes)
 		m.admitted.setScopes(w.scopes)
 		m.services.admit(&m.admitted)
+		snap.Foreign = w.foreign()
 	}
 	snap.Services = m.services.list()
 	w.parseProfiles(in.BFDProfiles)

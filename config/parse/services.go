@@ -21,12 +21,13 @@ type services struct {
 	relabels  relabels
 	byID      map[string]*serviceEntry
 	byKey     map[config.Key]*serviceEntry
-	owing     map[*serviceEntry]struct{} // those with something still to be cleared
-	sorted    []*serviceEntry            // ours, by key
-	values    []*config.Service          // of sorted; published, so it is never changed
-	stale     []*serviceEntry            // whose value may be another than in values
-	unasked   []*serviceEntry            // in this parse: of which it is to be asked who admits them
-	answered  uint64                     // which version of the admission all others have an answer of; 0: none
+	owing     map[*serviceEntry]struct{}     // those with something still to be cleared
+	theirs    map[*serviceEntry][]netip.Addr // addresses of those that somebody else serves
+	sorted    []*serviceEntry                // ours, by key
+	values    []*config.Service              // of sorted; published, so it is never changed
+	stale     []*serviceEntry                // whose value may be another than in values
+	unasked   []*serviceEntry                // in this parse: of which it is to be asked who admits them
+	answered  uint64                         // which version of the admission all others have an answer of; 0: none
 	endpoints endpoints
 }
 
@@ -47,7 +48,7 @@ type serviceEntry struct {
 func newServices(class string) services {
 	return services{
 		class: class, relabels: relabels{before: 1}, byID: make(map[string]*serviceEntry), byKey: make(map[config.Key]*serviceEntry),
-		owing: make(map[*serviceEntry]struct{}), endpoints: newEndpoints(),
+		owing: make(map[*serviceEntry]struct{}), theirs: make(map[*serviceEntry][]netip.Addr), endpoints: newEndpoints(),
 	}
 }
 
@@ -164,6 +165,7 @@ func (s *services) drop(e *serviceEntry, gone []config.Key) []config.Key {
 		delete(s.byKey, e.key)
 	}
 	delete(s.owing, e)
+	delete(s.theirs, e)
 	if e.ours {
 		gone = append(gone, e.key)
 	}
@@ -175,6 +177,7 @@ func (s *services) drop(e *serviceEntry, gone []config.Key) []config.Key {
 func (s *services) renew(e *serviceEntry, o *corev1.Service, dirty map[config.Key]struct{}) {
 	e.version = o.ResourceVersion
 	delete(s.owing, e)
+	delete(s.theirs, e)
 	ours := isOurs(o, s.class)
 	if !ours {
 		if e.ours {
@@ -184,6 +187,9 @@ func (s *services) renew(e *serviceEntry, o *corev1.Service, dirty map[config.Ke
 		e.owed = owed(o, e.left)
 		if e.owed == nil {
 			e.left = nil
+			if addrs, _ := parseIngress(o); len(addrs) > 0 {
+				s.theirs[e] = addrs
+			}
 		} else {
 			s.owing[e] = struct{}{}
 		}
