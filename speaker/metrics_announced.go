@@ -28,8 +28,10 @@ func (r reader) announcements() {
 	}
 	if d := r.decided.Load(); d != nil {
 		told := tell(d.Routes, r.opt.BGP.Sessions())
-		for i := range d.Verdicts {
-			r.announced1(&d.Verdicts[i], held, told, addresses)
+		for _, page := range d.Verdicts {
+			for i := range page {
+				r.announced1(&page[i], held, told, addresses)
+			}
 		}
 	}
 	for protocol, of := range addresses {
@@ -68,7 +70,7 @@ type telling struct {
 }
 
 // tell puts together which routes some peer has been told.
-func tell(routes []decide.Route, sessions []config.Session) telling {
+func tell(routes [][]decide.Route, sessions []config.Session) telling {
 	hears := map[config.Family]map[string]bool{config.IPv4: {}, config.IPv6: {}}
 	for _, s := range sessions {
 		if s.State != string(bgp.Established) {
@@ -79,18 +81,23 @@ func tell(routes []decide.Route, sessions []config.Session) telling {
 		}
 	}
 	t := telling{prefixes: map[netip.Prefix]bool{}}
-	for i := range routes {
-		x := &routes[i]
-		by := hears[config.FamilyOf(x.Prefix.Addr())]
-		if t.prefixes[x.Prefix] || !slices.ContainsFunc(x.Peers, func(peer string) bool { return by[peer] }) {
-			continue
-		}
-		t.prefixes[x.Prefix] = true
-		if !slices.Contains(t.lengths, x.Prefix.Bits()) {
-			t.lengths = append(t.lengths, x.Prefix.Bits())
+	for _, page := range routes {
+		for i := range page {
+			t.hear(&page[i], hears[config.FamilyOf(page[i].Prefix.Addr())])
 		}
 	}
 	return t
+}
+
+// hear takes a route in, given which peers hear of its family.
+func (t *telling) hear(r *decide.Route, by map[string]bool) {
+	if t.prefixes[r.Prefix] || !slices.ContainsFunc(r.Peers, func(peer string) bool { return by[peer] }) {
+		return
+	}
+	t.prefixes[r.Prefix] = true
+	if !slices.Contains(t.lengths, r.Prefix.Bits()) {
+		t.lengths = append(t.lengths, r.Prefix.Bits())
+	}
 }
 
 // of reports whether some peer has been told of an address.

@@ -17,13 +17,15 @@ func BenchmarkScrape(b *testing.B) {
 	desired := decide.Desired{}
 	for i := range 10_000 {
 		a := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+		var page []decide.Verdict
 		for _, by := range []decide.Protocol{decide.L2, decide.BGP} {
-			desired.Verdicts = append(desired.Verdicts, verdict(fmt.Sprint("s", i), a.String(), by, by == decide.BGP || i%5 == 0))
+			page = append(page, verdict(fmt.Sprint("s", i), a.String(), by, by == decide.BGP || i%5 == 0))
 		}
+		desired.Verdicts = append(desired.Verdicts, page)
 		if i%5 == 0 {
 			n.held = append(n.held, config.L2Holding{Address: a, Interface: "eth0"})
 		}
-		desired.Routes = append(desired.Routes, decide.Route{Prefix: netip.PrefixFrom(a, 32), Peers: []string{"r1"}})
+		desired.Routes = append(desired.Routes, []decide.Route{{Prefix: netip.PrefixFrom(a, 32), Peers: []string{"r1"}}})
 	}
 	for _, announcements := range []bool{true, false} {
 		b.Run(fmt.Sprintf("announcements=%t", announcements), func(b *testing.B) {

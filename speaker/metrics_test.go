@@ -82,7 +82,7 @@ func TestAnnouncements(t *testing.T) {
 	}
 	m := n.metrics(true)
 	m.take(decide.Desired{
-		Verdicts: []decide.Verdict{
+		Verdicts: [][]decide.Verdict{{
 			verdict("a", "192.0.2.1", decide.L2, true),
 			verdict("a", "192.0.2.1", decide.BGP, true),
 			verdict("b", "192.0.2.1", decide.L2, true), // shares it
@@ -94,14 +94,14 @@ func TestAnnouncements(t *testing.T) {
 			verdict("g", "2001:db8::1", decide.L2, true),
 			verdict("g", "2001:db8::1", decide.BGP, true),
 			verdict("h", "2001:db8::2", "", false),
-		},
-		Routes: []decide.Route{
+		}},
+		Routes: [][]decide.Route{{
 			{Prefix: netip.MustParsePrefix("192.0.2.1/32"), Peers: []string{"r1", "r2"}},
 			{Prefix: netip.MustParsePrefix("192.0.2.3/32"), Peers: []string{"r1"}},
 			{Prefix: netip.MustParsePrefix("192.0.2.4/32"), Peers: []string{"r2", "r3"}},
 			{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Peers: []string{"r1"}},
 			{Prefix: netip.MustParsePrefix("2001:db8::1/128"), Peers: []string{"r1"}},
-		},
+		}},
 	})
 	const sums = `
 # HELP herald_announced_addresses Addresses that this node announces, by protocol.
@@ -220,7 +220,7 @@ func TestMetricsOfGoneThings(t *testing.T) {
 	n := full()
 	m := n.metrics(true)
 	m.hear(reported())
-	m.take(decide.Desired{Verdicts: []decide.Verdict{verdict("a", "192.0.2.1", decide.L2, true)}})
+	m.take(decide.Desired{Verdicts: [][]decide.Verdict{{verdict("a", "192.0.2.1", decide.L2, true)}}})
 	n.held = []config.L2Holding{{Address: netip.MustParseAddr("192.0.2.1"), Interface: "eth0"}}
 	before := testutil.CollectAndCount(m)
 	*n = node{}
@@ -240,13 +240,15 @@ func TestMetricsDoNotGrow(t *testing.T) {
 	desired := decide.Desired{}
 	for i := range services {
 		a := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+		var page []decide.Verdict
 		for _, by := range []decide.Protocol{decide.L2, decide.BGP} {
-			desired.Verdicts = append(desired.Verdicts, verdict(fmt.Sprint("s", i), a.String(), by, by == decide.BGP || i%5 == 0))
+			page = append(page, verdict(fmt.Sprint("s", i), a.String(), by, by == decide.BGP || i%5 == 0))
 		}
+		desired.Verdicts = append(desired.Verdicts, page)
 		if i%5 == 0 {
 			n.held = append(n.held, config.L2Holding{Address: a, Interface: "eth0"})
 		}
-		desired.Routes = append(desired.Routes, decide.Route{Prefix: netip.PrefixFrom(a, 32), Peers: []string{"r1"}})
+		desired.Routes = append(desired.Routes, []decide.Route{{Prefix: netip.PrefixFrom(a, 32), Peers: []string{"r1"}}})
 	}
 	on, off := n.metrics(true), n.metrics(false)
 	none := testutil.CollectAndCount(off)

@@ -135,16 +135,6 @@ func New(opt Options) *Speaker {
 // called at any time.
 func (s *Speaker) Ready() bool { return s.ready.Load() }
 
-// minInterval bounds how often the facts are weighed anew while they keep changing; the first change after a pause is acted on at once.
-const minInterval = 2 * time.Millisecond
-
-// rest is how long to wait after weighing the facts took so long: with thousands of Services, thousands of changes one after another should
-// not each cost what weighing them all does.
-func rest(took time.Duration) time.Duration {
-	const most = 25 * time.Millisecond
-	return max(minInterval, min(5*took, most))
-}
-
 // Run weighs the facts whenever one of them changes, until ctx ends. It leaves what is announced as it is: the reconcilers know on
 // their own what a stop means.
 func (s *Speaker) Run(ctx context.Context) error {
@@ -181,6 +171,7 @@ func (s *Speaker) forward(ctx context.Context, out chan<- struct{}) {
 }
 
 func (s *Speaker) loop(ctx context.Context, changed <-chan struct{}) {
+	p := purse{filled: time.Now()}
 	for {
 		var again <-chan time.Time
 		began := time.Now()
@@ -190,7 +181,7 @@ func (s *Speaker) loop(ctx context.Context, changed <-chan struct{}) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(rest(time.Since(began))):
+		case <-time.After(p.spend(time.Now(), time.Since(began))):
 		}
 		select {
 		case <-ctx.Done():

@@ -168,7 +168,7 @@ type worldBGP struct{ *world }
 func (w worldBGP) Changed() <-chan struct{}   { return w.router }
 func (w worldBGP) Sessions() []config.Session { return nil }
 func (w worldBGP) Set(d bgp.Desired) {
-	w.read(func(x *world) { x.routes, x.draining, x.set = d.Routes, d.Draining, true })
+	w.read(func(x *world) { x.routes, x.draining, x.set = slices.Concat(d.Routes...), d.Draining, true })
 }
 
 type worldReporter struct{ *world }

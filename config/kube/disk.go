@@ -281,7 +281,7 @@ func (t *table[T]) restore(raw []json.RawMessage) error {
 	}
 	for _, o := range objs {
 		if _, ok := t.items[keyOf(o)]; !ok {
-			t.items[keyOf(o)] = o
+			t.store(o)
 		}
 	}
 	t.restored, t.steps = true, false

@@ -84,6 +84,7 @@ func NewSource(client *Client, opts SourceOptions) *Source {
 	}
 	s.services = newTable(trimService, sameService, s.touch)
 	s.slices = newTable(trimSlice(s.isGossip), sameSlice, s.touch)
+	s.slices.pick = s.isGossip
 	s.nodes = newTable(trimNode, sameNode, s.touch)
 	s.pools = newTable(trimObject[*v1beta1.IPAddressPool], samePool, s.touch)
 	s.l2Adverts = newTable(trimObject[*v1beta1.L2Advertisement], sameL2Advert, s.touch)
@@ -278,10 +279,7 @@ func (s *Source) Err() error { return s.health.err() }
 // finds out who is alive.
 func (s *Source) Seeds() []netip.Addr {
 	var seeds []netip.Addr
-	for _, slice := range s.slices.list() {
-		if !s.isGossip(slice) {
-			continue
-		}
+	for _, slice := range s.slices.picked() {
 		for _, ep := range slice.Endpoints {
 			for _, text := range ep.Addresses {
 				if a, err := netip.ParseAddr(text); err == nil {

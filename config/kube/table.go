@@ -28,9 +28,11 @@ type table[T object] struct {
 	changed func()            // something differs, or the first list is in; called without the lock
 	gone    func(T)           // an object left the table; called without the lock; may be nil
 	newer   func()            // an object was kept of which only the version differs; called without the lock; may be nil
+	pick    func(T) bool      // the few objects that picked lists; may be nil
 
 	mu       sync.RWMutex
 	items    map[config.Key]T
+	picks    map[config.Key]T // those of items that are picked
 	synced   bool // the API server has listed the resource
 	restored bool // it has not, but the last run knew this of it
 	steps    bool // since drain, only single objects were put in or taken out: those of touched
@@ -43,7 +45,7 @@ var _ cache.TransformingStore = (*table[object])(nil)
 func newTable[T object](trim func(T), same func(a, b T) bool, changed func()) *table[T] {
 	return &table[T]{
 		trim: trim, same: same, changed: changed,
-		items: make(map[config.Key]T), touched: make(map[config.Key]struct{}), deleted: make(map[config.Key]T),
+		items: make(map[config.Key]T), picks: make(map[config.Key]T), touched: make(map[config.Key]struct{}), deleted: make(map[config.Key]T),
 	}
 }
 
@@ -56,6 +58,23 @@ func (t *table[T]) list() []T {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return slices.AppendSeq(make([]T, 0, len(t.items)), maps.Values(t.items))
+}
+
+// picked returns the objects that are picked, in no order.
+func (t *table[T]) picked() []T {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.AppendSeq(make([]T, 0, len(t.picks)), maps.Values(t.picks))
+}
+
+// store puts an object in. The lock is held.
+func (t *table[T]) store(o T) {
+	t.items[keyOf(o)] = o
+	if t.pick != nil && t.pick(o) {
+		t.picks[keyOf(o)] = o
+	} else {
+		delete(t.picks, keyOf(o))
+	}
 }
 
 // drain returns, since it was called last, what came or changed and the names of what went; or all there is with whole set, as at first and
@@ -106,7 +125,7 @@ func (t *table[T]) put(o T) {
 	old, ok := t.items[keyOf(o)]
 	fresh := ok && old.GetUID() == o.GetUID() && older(old, o)
 	if fresh {
-		t.items[keyOf(o)] = o
+		t.store(o)
 		t.touch(keyOf(o))
 	}
 	t.mu.Unlock()
@@ -135,7 +154,7 @@ func (t *table[T]) set(o T) {
 		t.mu.Unlock()
 		return
 	}
-	t.items[keyOf(o)] = o
+	t.store(o)
 	t.touch(keyOf(o))
 	t.mu.Unlock()
 	if successor && t.gone != nil {
@@ -191,6 +210,7 @@ func (t *table[T]) drop(obj T, ours bool) {
 	old, ok := t.items[keyOf(obj)]
 	if ok = ok && old.GetUID() == obj.GetUID(); ok {
 		delete(t.items, keyOf(obj))
+	delete(t.picks, keyOf(obj))
 		t.touch(keyOf(obj))
 		if ours {
 			t.deleted[keyOf(obj)] = obj

@@ -161,7 +161,8 @@ type owner struct {
 	leaving  map[place]<-chan struct{} // by router: closed when the last session with it has said goodbye
 	wg       sync.WaitGroup
 	identity netip.Addr // default router identifier; kept once chosen, so that a change of node addresses resets no session
-	watched  []Watch    // as the Watcher was told last
+	shares   shares
+	watched  []Watch // as the Watcher was told last
 	seen     <-chan struct{}
 }
 
@@ -206,7 +207,7 @@ type seat struct {
 	gone     chan struct{}
 	bfd      *config.BFDProfile // nil = the path is not watched
 	sight    Sight              // what was last heeded of the path
-	paths    []Path             // that the session should tell the peer
+	paths    [][]Path           // that the session should tell the peer
 }
 
 // apply starts, replaces and ends sessions so that they are the wanted ones, and tells each its part. Sessions that stay are not
@@ -242,11 +243,9 @@ func (o *owner) apply(d *Desired) (news bool) {
 	return o.tell()
 }
 
-// tell tells each session its part of what is wanted, and reports whether that is news in some of them. What is the same for several is worked
-// out once.
+// tell tells each session its part of what is wanted, and reports whether that is news in some of them.
 func (o *owner) tell() (news bool) {
-	var last string // the peer that paths was worked out for
-	var paths []Path
+	o.shares.take(o.told.Routes)
 	for _, name := range slices.Sorted(maps.Keys(o.seats)) {
 		s := o.seats[name]
 		if s.session == nil {
@@ -254,12 +253,9 @@ func (o *owner) tell() (news bool) {
 		}
 		a := Advert{Draining: o.drain.asking, Addresses: o.told.Addresses, Interfaces: o.told.Interfaces}
 		if !o.drain.done {
-			if last == "" || !alike(last, name, o.told.Routes) {
-				last, paths = name, pathsFor(name, o.told.Routes)
-			}
-			a.Paths = paths
+			a.Paths = o.shares.paths(name)
 		}
-		news = news || !slices.Equal(s.paths, a.Paths)
+		news = news || !samePages(s.paths, a.Paths)
 		s.paths = a.Paths
 		s.session.Set(a)
 	}

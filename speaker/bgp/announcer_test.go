@@ -127,7 +127,7 @@ func (n *network) String() string {
 	var lines []string
 	for _, s := range n.running {
 		line := fmt.Sprintf("%s as %d to %s as %d id %s:", s.Name, s.LocalASN, s.Address, s.PeerASN, s.RouterID)
-		for _, p := range s.advert.Paths {
+		for _, p := range slices.Concat(s.advert.Paths...) {
 			line += " " + p.Prefix.String()
 		}
 		lines = append(lines, line)
@@ -177,7 +177,7 @@ var steps = []struct {
 	{
 		Desired{
 			Peers:     []*config.Peer{peer("a", "10.0.0.1", 65001), peer("b", "10.0.0.2", 65001)},
-			Routes:    []decide.Route{route("192.0.2.1/32", "a", "b"), route("192.0.2.2/32", "b")},
+			Routes:    [][]decide.Route{{route("192.0.2.1/32", "a", "b"), route("192.0.2.2/32", "b")}},
 			Addresses: addrs("10.0.0.5"),
 		},
 		"a as 64512 to 10.0.0.1 as 65001 id 10.0.0.5: 192.0.2.1/32\nb as 64512 to 10.0.0.2 as 65001 id 10.0.0.5: 192.0.2.1/32 192.0.2.2/32",
@@ -185,7 +185,7 @@ var steps = []struct {
 	{
 		Desired{ // a became another AS, its router is the same
 			Peers:     []*config.Peer{peer("a", "10.0.0.1", 65009), peer("b", "10.0.0.2", 65001)},
-			Routes:    []decide.Route{route("192.0.2.2/32", "a", "b")},
+			Routes:    [][]decide.Route{{route("192.0.2.2/32", "a", "b")}},
 			Addresses: addrs("10.0.0.4", "10.0.0.5"), // no reason for another identifier
 		},
 		"a as 64512 to 10.0.0.1 as 65009 id 10.0.0.5: 192.0.2.2/32\nb as 64512 to 10.0.0.2 as 65001 id 10.0.0.5: 192.0.2.2/32",
@@ -193,7 +193,7 @@ var steps = []struct {
 	{
 		Desired{ // a is called c now, and d wants a router that b has
 			Peers:     []*config.Peer{peer("b", "10.0.0.2", 65001), peer("c", "10.0.0.1", 65001), peer("d", "10.0.0.2", 65001)},
-			Routes:    []decide.Route{route("192.0.2.2/32", "c", "d")},
+			Routes:    [][]decide.Route{{route("192.0.2.2/32", "c", "d")}},
 			Addresses: addrs("10.0.0.5"),
 		},
 		"b as 64512 to 10.0.0.2 as 65001 id 10.0.0.5:\nc as 64512 to 10.0.0.1 as 65001 id 10.0.0.5: 192.0.2.2/32",
@@ -233,7 +233,7 @@ func TestRoutesNeverTouchASession(t *testing.T) {
 			p := peer("a", "10.0.0.1", 65001)
 			p.Nodes = config.Only("node-1", fmt.Sprint(i)) // no matter to the session
 			d.Peers = []*config.Peer{p, d.Peers[1]}
-			d.Routes = []decide.Route{route(fmt.Sprintf("192.0.2.%d/32", i), "a", "b")}
+			d.Routes = [][]decide.Route{{route(fmt.Sprintf("192.0.2.%d/32", i), "a", "b")}}
 			d.Addresses = addrs(fmt.Sprintf("10.0.0.%d", i+1))
 			a.Set(d)
 			synctest.Wait()

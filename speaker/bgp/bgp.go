@@ -15,9 +15,9 @@ import (
 
 // Desired is everything this node should be doing by BGP.
 type Desired struct {
-	Peers      []*config.Peer // sessions to hold, sorted by name
-	Routes     []decide.Route // prefixes to advertise, sorted
-	Addresses  []netip.Addr   // the node's own addresses as Kubernetes knows them, sorted
+	Peers      []*config.Peer   // sessions to hold, sorted by name
+	Routes     [][]decide.Route // prefixes to advertise, sorted, in pages that are never changed
+	Addresses  []netip.Addr     // the node's own addresses as Kubernetes knows them, sorted
 	Interfaces []config.Interface
 
 	// Draining says that the routes are to go: peers are asked to prefer other paths (RFC 8326), and after Options.DrainWait nothing is

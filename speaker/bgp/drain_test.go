@@ -3,6 +3,7 @@ package bgp
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -41,7 +42,7 @@ func stoppable(t *testing.T, n *network) (a *Announcer, stop func(cause error) (
 func onePeer() Desired {
 	p := peer("a", "10.0.0.1", 65001)
 	p.Restart = config.GracefulRestart{Enabled: true, RestartTime: time.Minute}
-	return Desired{Peers: []*config.Peer{p}, Routes: []decide.Route{route("192.0.2.1/32", "a")}, Addresses: addrs("10.0.0.5")}
+	return Desired{Peers: []*config.Peer{p}, Routes: [][]decide.Route{{route("192.0.2.1/32", "a")}}, Addresses: addrs("10.0.0.5")}
 }
 
 // told returns what the session of peer a is told.
@@ -49,7 +50,7 @@ func (n *network) told() (routes string, draining bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, s := range n.running {
-		for _, p := range s.advert.Paths {
+		for _, p := range slices.Concat(s.advert.Paths...) {
 			routes += p.Prefix.String()
 		}
 		draining = s.advert.Draining
@@ -85,7 +86,7 @@ func TestStop(t *testing.T) {
 		n.expect(t, "before", "192.0.2.1/32", false)
 		time.AfterFunc(drainWait/2, func() {
 			n.expectLater(t, "half-way", "192.0.2.1/32", true)
-			d.Routes = append(d.Routes, route("192.0.2.2/32", "a")) // what changes meanwhile still counts
+			d.Routes = append(d.Routes, []decide.Route{route("192.0.2.2/32", "a")}) // what changes meanwhile still counts
 			a.Set(d)
 		})
 		time.AfterFunc(drainWait-time.Millisecond, func() { n.expectLater(t, "at the end", "192.0.2.1/32192.0.2.2/32", true) })

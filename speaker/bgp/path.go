@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/heraldlb/herald/config"
-	"github.com/heraldlb/herald/speaker/decide"
 )
 
 // DefaultLocalPref is the LOCAL_PREF of paths told to internal peers when nothing else is asked for.
@@ -20,7 +19,7 @@ type Path struct {
 
 // Advert is everything a peer should be told, and what is needed to resolve next hops.
 type Advert struct {
-	Paths      []Path       // sorted by prefix, each prefix once
+	Paths      [][]Path     // in pages, none empty or ever changed; sorted by prefix, each prefix once
 	Draining   bool         // ask the peer to prefer other paths (RFC 8326)
 	Addresses  []netip.Addr // the node's addresses, sorted
 	Interfaces []config.Interface
@@ -28,7 +27,7 @@ type Advert struct {
 
 // Equal reports whether two adverts ask for the same.
 func (a Advert) Equal(b Advert) bool {
-	return a.Draining == b.Draining && slices.Equal(a.Paths, b.Paths) && slices.Equal(a.Addresses, b.Addresses) &&
+	return a.Draining == b.Draining && samePages(a.Paths, b.Paths) && slices.Equal(a.Addresses, b.Addresses) &&
 		sameInterfaces(a.Interfaces, b.Interfaces)
 }
 
@@ -36,58 +35,6 @@ func sameInterfaces(a, b []config.Interface) bool {
 	return slices.EqualFunc(a, b, func(x, y config.Interface) bool {
 		return x.Name == y.Name && x.Index == y.Index && x.MAC == y.MAC && x.Up == y.Up && slices.Equal(x.Subnets, y.Subnets)
 	})
-}
-
-// pathsFor returns what the named peer should be told of the routes, sorted by prefix. What several routes say of one prefix adds up.
-func pathsFor(peer string, routes []decide.Route) []Path {
-	out := make([]Path, 0, len(routes))
-	var told membership
-	for i := range routes {
-		if r := &routes[i]; told.has(peer, r.Peers) {
-			out = append(out, Path{Prefix: r.Prefix.Masked(), RouteAttributes: r.Attributes})
-		}
-	}
-	byPrefix := func(a, b Path) int { return comparePrefix(a.Prefix, b.Prefix) }
-	if !slices.IsSortedFunc(out, byPrefix) {
-		slices.SortStableFunc(out, byPrefix)
-	}
-	merged := out[:0]
-	for _, p := range out {
-		if n := len(merged); n > 0 && merged[n-1].Prefix == p.Prefix {
-			merged[n-1].RouteAttributes = merged[n-1].Merge(p.RouteAttributes)
-		} else {
-			merged = append(merged, p)
-		}
-	}
-	return merged
-}
-
-// alike reports whether two peers are told the same routes.
-func alike(a, b string, routes []decide.Route) bool {
-	var first, second membership
-	for i := range routes {
-		if peers := routes[i].Peers; first.has(a, peers) != second.has(b, peers) {
-			return false
-		}
-	}
-	return true
-}
-
-// membership remembers the answer for the list that was asked about last: routes that go to the same peers share theirs.
-type membership struct {
-	list []string
-	in   bool
-}
-
-func (m *membership) has(name string, sorted []string) bool {
-	if len(sorted) == 0 {
-		return false
-	}
-	if len(m.list) != len(sorted) || &m.list[0] != &sorted[0] {
-		_, in := slices.BinarySearch(sorted, name)
-		*m = membership{sorted, in}
-	}
-	return m.in
 }
 
 func comparePrefix(a, b netip.Prefix) int {
@@ -111,21 +58,41 @@ type Entry struct {
 	Attributes
 }
 
-// Table is a set of routes, sorted by prefix, each prefix once.
-type Table []Entry
+// Table is a set of routes, sorted by prefix, each prefix once, in pages, none of which is empty or ever changed.
+type Table [][]Entry
 
 // Count counts the routes of a table by family.
 func (t Table) Count() Count {
 	var c Count
-	for _, e := range t {
-		*c.Of(config.FamilyOf(e.Prefix.Addr()))++
+	for _, page := range t {
+		v4 := first6(page)
+		c.IPv4 += v4
+		c.IPv6 += len(page) - v4
 	}
 	return c
 }
 
+// first6 returns where the IPv6 routes of a page begin. They are behind all others.
+func first6(page []Entry) int {
+	if !page[len(page)-1].Prefix.Addr().Is6() {
+		return len(page)
+	}
+	return slices.IndexFunc(page, func(e Entry) bool { return e.Prefix.Addr().Is6() })
+}
+
 // Without returns the table without the routes of a family.
 func (t Table) Without(f config.Family) Table {
-	return slices.DeleteFunc(slices.Clone(t), func(e Entry) bool { return config.FamilyOf(e.Prefix.Addr()) == f })
+	var out Table
+	for _, page := range t {
+		rest := page[first6(page):]
+		if f == config.IPv6 {
+			rest = page[:first6(page)]
+		}
+		if len(rest) > 0 {
+			out = append(out, rest)
+		}
+	}
+	return out
 }
 
 // Left is what could not be resolved.
@@ -149,40 +116,84 @@ func (p *Path) octets() int {
 
 // Resolve returns the paths as they go on the wire over the given session: next hops filled in, attributes the peer must not see
 // cleared, families that were not negotiated left out. What it cannot resolve is left out, too, and told of.
-func (a Advert) Resolve(l Local) (Table, Left) {
+func (a Advert) Resolve(l Local) (Table, Left) { return (&Resolver{}).Resolve(a, l) }
+
+// Resolver resolves one advert after the other. It remembers what became of a page of paths, for as long as what it depends on stays.
+// The zero value is ready for use.
+type Resolver struct {
+	way   way
+	pages memory[Path, resolved]
+}
+
+// resolved is what became of a page of paths.
+type resolved struct {
+	entries []Entry
+	left    Left
+}
+
+// Resolve returns what Advert.Resolve does.
+func (r *Resolver) Resolve(a Advert, l Local) (Table, Left) {
+	w := way{l.nextHop(config.IPv4, a.Addresses), l.nextHop(config.IPv6, a.Addresses), l.Families, l.Internal, a.Draining}
+	if r.way != w {
+		*r = Resolver{way: w}
+	}
 	out := make(Table, 0, len(a.Paths))
 	var left Left
-	v4, v6 := l.nextHop(config.IPv4, a.Addresses), l.nextHop(config.IPv6, a.Addresses)
-	drained := map[config.Communities]config.Communities{}
-	for i := range a.Paths {
-		p := &a.Paths[i]
-		family, hop := config.IPv4, v4
-		if p.Prefix.Addr().Is6() {
-			family, hop = config.IPv6, v6
+	for _, is := range r.pages.update(a.Paths, w.resolve) {
+		left = left.and(is.left)
+		if len(is.entries) > 0 {
+			out = append(out, is.entries)
 		}
-		switch {
-		case !l.Families.Has(family):
-			continue
-		case !hop.IsValid():
-			left.Stranded.IPv4 = left.Stranded.IPv4 || family == config.IPv4
-			left.Stranded.IPv6 = left.Stranded.IPv6 || family == config.IPv6
-			continue
-		case p.Communities.Len()*12 > maxCommunities && p.octets() > maxCommunities:
-			left.Oversized++
-			continue
-		}
-		e := Entry{p.Prefix, l.attributes(p, hop)}
-		if a.Draining {
-			e.drain(drained, l.Internal)
-		}
-		out = append(out, e)
 	}
 	return out, left
 }
 
-func (l *Local) attributes(p *Path, hop netip.Addr) Attributes {
+// and adds up what is left.
+func (l Left) and(o Left) Left {
+	return Left{Families{l.Stranded.IPv4 || o.Stranded.IPv4, l.Stranded.IPv6 || o.Stranded.IPv6}, l.Oversized + o.Oversized}
+}
+
+// way is everything that the form of a path on the wire depends on.
+type way struct {
+	v4, v6   netip.Addr // next hops; zero: there is none
+	families Families
+	internal bool
+	draining bool
+}
+
+// resolve returns what becomes of a page of paths.
+func (w way) resolve(page []Path) resolved {
+	out := resolved{entries: make([]Entry, 0, len(page))}
+	drained := map[config.Communities]config.Communities{}
+	for i := range page {
+		p := &page[i]
+		family, hop := config.IPv4, w.v4
+		if p.Prefix.Addr().Is6() {
+			family, hop = config.IPv6, w.v6
+		}
+		switch {
+		case !w.families.Has(family):
+			continue
+		case !hop.IsValid():
+			out.left.Stranded.IPv4 = out.left.Stranded.IPv4 || family == config.IPv4
+			out.left.Stranded.IPv6 = out.left.Stranded.IPv6 || family == config.IPv6
+			continue
+		case p.Communities.Len()*12 > maxCommunities && p.octets() > maxCommunities:
+			out.left.Oversized++
+			continue
+		}
+		e := Entry{p.Prefix, w.attributes(p, hop)}
+		if w.draining {
+			e.drain(drained, w.internal)
+		}
+		out.entries = append(out.entries, e)
+	}
+	return out
+}
+
+func (w way) attributes(p *Path, hop netip.Addr) Attributes {
 	a := Attributes{NextHop: hop, MED: p.MED, Weight: p.Weight, Communities: p.Communities}
-	if !l.Internal {
+	if !w.internal {
 		a.Prepend = p.Prepend
 		return a
 	}
@@ -205,55 +216,4 @@ func (a *Attributes) drain(known map[config.Communities]config.Communities, inte
 	if internal {
 		a.LocalPref = 0
 	}
-}
-
-// Group is a set of prefixes of one family with equal attributes.
-type Group struct {
-	Attributes
-	Prefixes []netip.Prefix // sorted
-}
-
-// Diff returns what the peer has to be told so that instead of sent it knows want: announcements, grouped by family and attributes in
-// the order of their first prefixes; and withdrawals, sorted.
-func Diff(sent, want Table) (announce []Group, withdraw []netip.Prefix) {
-	groups := grouping{index: map[groupKey]int{}}
-	i := 0
-	for _, w := range want {
-		for i < len(sent) && comparePrefix(sent[i].Prefix, w.Prefix) < 0 {
-			withdraw = append(withdraw, sent[i].Prefix)
-			i++
-		}
-		if i < len(sent) && sent[i].Prefix == w.Prefix {
-			i++
-			if sent[i-1] == w {
-				continue
-			}
-		}
-		groups.add(w)
-	}
-	for _, s := range sent[i:] {
-		withdraw = append(withdraw, s.Prefix)
-	}
-	return groups.list, withdraw
-}
-
-type groupKey struct {
-	family config.Family
-	attrs  Attributes
-}
-
-type grouping struct {
-	list  []Group
-	index map[groupKey]int
-}
-
-func (g *grouping) add(e Entry) {
-	k := groupKey{config.FamilyOf(e.Prefix.Addr()), e.Attributes}
-	i, ok := g.index[k]
-	if !ok {
-		i = len(g.list)
-		g.index[k] = i
-		g.list = append(g.list, Group{Attributes: e.Attributes})
-	}
-	g.list[i].Prefixes = append(g.list[i].Prefixes, e.Prefix)
 }

@@ -2,7 +2,6 @@ package bgp
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -74,7 +73,7 @@ func TestResolve(t *testing.T) {
 	ours := config.CommunitiesOf(config.Standard(7))
 	drained := config.CommunitiesOf(config.Standard(7), config.Standard(config.GracefulShutdown))
 	rich := config.RouteAttributes{Communities: ours, LocalPref: config.Some(200), MED: config.Some(0), Prepend: 2, Weight: 3}
-	plain := []Path{{Prefix: v4}, {Prefix: v6}}
+	plain := [][]Path{{{Prefix: v4}, {Prefix: v6}}}
 	external := Local{Address: own4, Families: both}
 	internal := Local{Address: own6, Families: both, ExtendedNextHop: true, Internal: true}
 	tests := []struct {
@@ -88,68 +87,68 @@ func TestResolve(t *testing.T) {
 			"external: no LOCAL_PREF, no way for v6",
 			Advert{Paths: plain},
 			external,
-			Table{{v4, Attributes{NextHop: own4}}},
+			Table{{{v4, Attributes{NextHop: own4}}}},
 			Left{Stranded: Families{IPv6: true}},
 		},
 		{
 			"internal",
 			Advert{Paths: plain},
 			internal,
-			Table{{v4, Attributes{NextHop: own6, LocalPref: 100}}, {v6, Attributes{NextHop: own6, LocalPref: 100}}},
+			Table{{{v4, Attributes{NextHop: own6, LocalPref: 100}}, {v6, Attributes{NextHop: own6, LocalPref: 100}}}},
 			Left{},
 		},
 		{
 			"a family that was not negotiated is no complaint",
 			Advert{Paths: plain},
 			Local{Address: own4, Families: Families{IPv4: true}},
-			Table{{v4, Attributes{NextHop: own4}}},
+			Table{{{v4, Attributes{NextHop: own4}}}},
 			Left{},
 		},
 		{
 			"external with everything",
-			Advert{Paths: []Path{{v4, rich}}},
+			Advert{Paths: [][]Path{{{v4, rich}}}},
 			external,
-			Table{{v4, Attributes{NextHop: own4, MED: config.Some(0), Prepend: 2, Weight: 3, Communities: ours}}},
+			Table{{{v4, Attributes{NextHop: own4, MED: config.Some(0), Prepend: 2, Weight: 3, Communities: ours}}}},
 			Left{},
 		},
 		{
 			"internal with everything",
-			Advert{Paths: []Path{{v4, rich}}},
+			Advert{Paths: [][]Path{{{v4, rich}}}},
 			internal,
-			Table{{v4, Attributes{NextHop: own6, LocalPref: 200, MED: config.Some(0), Weight: 3, Communities: ours}}},
+			Table{{{v4, Attributes{NextHop: own6, LocalPref: 200, MED: config.Some(0), Weight: 3, Communities: ours}}}},
 			Left{},
 		},
 		{
 			"LOCAL_PREF 0 is not the default",
-			Advert{Paths: []Path{{v4, config.RouteAttributes{LocalPref: config.Some(0)}}}},
+			Advert{Paths: [][]Path{{{v4, config.RouteAttributes{LocalPref: config.Some(0)}}}}},
 			internal,
-			Table{{v4, Attributes{NextHop: own6}}},
+			Table{{{v4, Attributes{NextHop: own6}}}},
 			Left{},
 		},
 		{
 			"draining, external",
-			Advert{Paths: []Path{{v4, rich}}, Draining: true},
+			Advert{Paths: [][]Path{{{v4, rich}}}, Draining: true},
 			external,
-			Table{{v4, Attributes{NextHop: own4, MED: config.Some(0), Prepend: 2, Weight: 3, Communities: drained}}},
+			Table{{{v4, Attributes{NextHop: own4, MED: config.Some(0), Prepend: 2, Weight: 3, Communities: drained}}}},
 			Left{},
 		},
 		{
 			"draining, internal",
-			Advert{Paths: []Path{{v4, rich}}, Draining: true},
+			Advert{Paths: [][]Path{{{v4, rich}}}, Draining: true},
 			internal,
-			Table{{v4, Attributes{NextHop: own6, MED: config.Some(0), Weight: 3, Communities: drained}}},
+			Table{{{v4, Attributes{NextHop: own6, MED: config.Some(0), Weight: 3, Communities: drained}}}},
 			Left{},
 		},
 		{
 			"as many communities as fit",
-			Advert{Paths: []Path{{v4, config.RouteAttributes{Communities: many(316)}}}},
+			Advert{Paths: [][]Path{{{v4, config.RouteAttributes{Communities: many(316)}}}}},
 			external,
-			Table{{v4, Attributes{NextHop: own4, Communities: many(316)}}},
+			Table{{{v4, Attributes{NextHop: own4, Communities: many(316)}}}},
 			Left{},
 		},
 		{
 			"one too many",
-			Advert{Paths: []Path{{v4, config.RouteAttributes{Communities: many(317)}}}},
+			Advert{Paths: [][]Path{{{v4, config.RouteAttributes{Communities: many(317)}}}}},
 			external,
 			Table{},
 			Left{Oversized: 1},
@@ -161,7 +160,7 @@ func TestResolve(t *testing.T) {
 				Address: netip.MustParseAddr("fe80::5%eth0"), Families: both, ExtendedNextHop: true, Unnumbered: true,
 				NICs: []NIC{{Name: "eth0", Addrs: addrs("fe80::5", "2001:db8::5")}},
 			},
-			Table{{v4, Attributes{NextHop: netip.MustParseAddr("fe80::5")}}, {v6, Attributes{NextHop: netip.MustParseAddr("fe80::5")}}},
+			Table{{{v4, Attributes{NextHop: netip.MustParseAddr("fe80::5")}}, {v6, Attributes{NextHop: netip.MustParseAddr("fe80::5")}}}},
 			Left{},
 		},
 	}
@@ -187,6 +186,13 @@ func many(n int) config.Communities {
 	return config.CommunitiesOf(list...)
 }
 
+// told returns what a peer is told of routes that come in one page.
+func told(peer string, routes []decide.Route) [][]Path {
+	var s shares
+	s.take([][]decide.Route{routes})
+	return s.paths(peer)
+}
+
 func TestPathsFor(t *testing.T) {
 	red, blue := config.CommunitiesOf(config.Standard(1)), config.CommunitiesOf(config.Standard(2))
 	routes := []decide.Route{
@@ -197,7 +203,7 @@ func TestPathsFor(t *testing.T) {
 		{Prefix: netip.MustParsePrefix("192.0.2.0/32"), Peers: []string{"a"}},
 	}
 	show := func(peer string) (out []string) {
-		for _, p := range pathsFor(peer, routes) {
+		for _, p := range slices.Concat(told(peer, routes)...) {
 			out = append(out, fmt.Sprintf("%s communities [%s] weight %d", p.Prefix, p.Communities, p.Weight))
 		}
 		return out
@@ -229,78 +235,13 @@ func TestAggregate(t *testing.T) {
 		})
 	}
 	for left := 3; left >= 0; left-- {
-		paths := pathsFor("a", routes[:left])
+		paths := slices.Concat(told("a", routes[:left])...)
 		switch {
 		case left == 0 && len(paths) == 0:
 		case left > 0 && len(paths) == 1 && paths[0].Weight == uint32(left) && paths[0].Communities.Len() == left:
 		default:
 			t.Errorf("%d Services: %+v", left, paths)
 		}
-	}
-}
-
-// TestDiff checks on random tables that the difference leads from the one to the other, says nothing that is known already, and
-// puts no prefix in two places.
-func TestDiff(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	table := func() Table {
-		var out Table
-		for i := range 40 {
-			if r.IntN(2) == 0 {
-				continue
-			}
-			p := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 32)
-			if i >= 20 {
-				p = netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 15: byte(i)}), 128)
-			}
-			out = append(out, Entry{p, Attributes{
-				NextHop: netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(3))}), Communities: config.CommunitiesOf(config.Standard(uint32(r.IntN(2)))),
-			}})
-		}
-		return out
-	}
-	index := func(t Table) map[netip.Prefix]Attributes {
-		out := map[netip.Prefix]Attributes{}
-		for _, e := range t {
-			out[e.Prefix] = e.Attributes
-		}
-		return out
-	}
-	sent := table()
-	for range 500 {
-		want := table()
-		peer := index(sent)
-		announce, withdraw := Diff(sent, want)
-		for _, g := range announce {
-			for i, p := range g.Prefixes {
-				if old, ok := peer[p]; ok && old == g.Attributes {
-					t.Fatalf("%s announced though the peer knows it", p)
-				}
-				if p.Addr().Is4() != g.Prefixes[0].Addr().Is4() {
-					t.Fatalf("families mixed in one group: %v", g.Prefixes)
-				}
-				if i > 0 && comparePrefix(g.Prefixes[i-1], p) >= 0 {
-					t.Fatalf("group not sorted: %v", g.Prefixes)
-				}
-				peer[p] = g.Attributes
-			}
-		}
-		for i, p := range withdraw {
-			if _, ok := index(want)[p]; ok {
-				t.Fatalf("%s withdrawn though wanted", p)
-			}
-			if i > 0 && comparePrefix(withdraw[i-1], p) >= 0 {
-				t.Fatalf("withdrawals not sorted: %v", withdraw)
-			}
-			delete(peer, p)
-		}
-		if diff := cmp.Diff(index(want), peer, compareValues, comparePrefixes); diff != "" {
-			t.Fatalf("the peer's table afterwards (-want +got):\n%s", diff)
-		}
-		sent = want
-	}
-	if announce, withdraw := Diff(sent, sent); announce != nil || withdraw != nil {
-		t.Errorf("difference of equal tables: %v, %v", announce, withdraw)
 	}
 }
 

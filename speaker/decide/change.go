@@ -77,45 +77,81 @@ func (d *Decider) reselect() []reselection {
 	return out
 }
 
-// takeServices takes in the Services, which are sorted.
+// takeServices takes in the Services.
 func (d *Decider) takeServices(services []*config.Service) {
 	moved := d.reselect()
-	old := d.holdings
-	if len(moved) == 0 && slices.EqualFunc(old, services, func(h *holding, s *config.Service) bool { return h.svc == s }) {
-		return
+	gone, came, ok := compareServices(d.services, services)
+	if !ok {
+		services = sorted(services, byKey)
+		gone, came, _ = compareServices(d.services, services)
 	}
-	d.holdings = make([]*holding, 0, len(services))
-	for _, svc := range services {
-		for len(old) > 0 && old[0].svc.Key.Compare(svc.Key) < 0 {
-			d.release(old[0])
-			old = old[1:]
-		}
-		if len(old) > 0 && old[0].svc.Key == svc.Key {
-			was := old[0]
-			old = old[1:]
-			if was.svc == svc && !slices.ContainsFunc(moved, func(m reselection) bool { return m.was.Has(svc.Key) != m.is.Has(svc.Key) }) {
-				d.holdings = append(d.holdings, was)
-				continue
-			}
-			d.release(was)
-		}
-		d.holdings = append(d.holdings, d.hold(svc))
+	for _, svc := range gone {
+		d.release(d.of(svc))
 	}
-	for _, h := range old {
+	if len(moved) > 0 {
+		d.rehold(moved)
+	}
+	for _, svc := range came {
+		d.hold(svc)
+	}
+	d.services = services
+}
+
+// rehold takes those Services in again that an advertisement selects now and did not before, or the other way round.
+func (d *Decider) rehold(moved []reselection) {
+	var out []*holding
+	for h := range d.holdings.all() {
+		if slices.ContainsFunc(moved, func(m reselection) bool { return m.was.Has(h.svc.Key) != m.is.Has(h.svc.Key) }) {
+			out = append(out, h)
+		}
+	}
+	for _, h := range out {
 		d.release(h)
+		d.hold(h.svc)
 	}
-	d.fresh.verdicts = true
+}
+
+func byKey(a, b *config.Service) int { return a.Key.Compare(b.Key) }
+
+// compareServices compares two lists of Services, of which the first is sorted: it returns those that are in the one only. A Service is itself
+// when it is the same in memory; the keys of all others are looked at. It is not ok when the second list turns out not to be sorted.
+func compareServices(was, is []*config.Service) (gone, came []*config.Service, ok bool) {
+	kept := false // the one before, so that the next in both lists is in order
+	for i, svc := range is {
+		if kept && len(was) > 0 && was[0] == svc {
+			was = was[1:]
+			continue
+		}
+		if i > 0 && byKey(is[i-1], svc) > 0 {
+			return nil, nil, false
+		}
+		for len(was) > 0 && byKey(was[0], svc) < 0 {
+			gone, was = append(gone, was[0]), was[1:]
+		}
+		if kept = len(was) > 0 && was[0] == svc; kept {
+			was = was[1:]
+			continue
+		}
+		came = append(came, svc)
+	}
+	return append(gone, was...), came, true
+}
+
+// of returns what a Service that was taken in holds.
+func (d *Decider) of(svc *config.Service) *holding {
+	h, _ := d.holdings.get(&holding{svc: svc})
+	return h
 }
 
 // hold takes a Service in.
-func (d *Decider) hold(svc *config.Service) *holding {
+func (d *Decider) hold(svc *config.Service) {
 	h := &holding{svc: svc, back: d.l2Backing(svc)}
 	addrs := sorted(svc.Ingress, netip.Addr.Compare)
 	for k, a := range addrs {
 		if k > 0 && a == addrs[k-1] {
 			continue
 		}
-		u := &use{addr: a, svc: svc, back: h.back}
+		u := &use{holding: h, addr: a}
 		if set := d.l2Set(svc, a); len(set) > 0 {
 			u.reach = d.reachOf(set, a)
 		}
@@ -125,9 +161,9 @@ func (d *Decider) hold(svc *config.Service) *holding {
 		v.attach(u)
 		v.usesNew = true
 		d.touch(v)
-		d.fresh.routes = d.fresh.routes || len(u.routes) > 0
+		d.aggregates += aggregates(u)
 	}
-	return h
+	d.holdings.insert(h)
 }
 
 // release forgets a Service.
@@ -137,8 +173,9 @@ func (d *Decider) release(h *holding) {
 		v.detach(u)
 		v.usesNew = true
 		d.touch(v)
-		d.fresh.routes = d.fresh.routes || len(u.routes) > 0
+		d.aggregates -= aggregates(u)
 	}
+	d.holdings.remove(h)
 }
 
 // at returns the place of an address.

@@ -20,23 +20,22 @@ func Decide(f Facts) Desired { return NewDecider().Decide(f) }
 // Decider decides again and again. What it is given must not be changed afterwards, as it remembers it: a map or an object that is there
 // again is taken for unchanged. It belongs to one goroutine.
 type Decider struct {
-	*board   // nil before the first facts
-	holdings []*holding
-	places   map[netip.Addr]*vip
-	order    []*vip                 // those that Services hold, by address
-	added    []*vip                 // of order, not yet in it
-	open     []*vip                 // those of order whose owner no claim decides
-	said     []map[netip.Addr]Claim // by member: claims as last seen
-	loads    []int                  // by member: addresses it has by claims
-	touched  []*vip                 // queued for election
-	unsaid   []*vip                 // queued for emission
-	fresh    changes                // which parts of out are to be made anew
-	own      []*vip                 // those of order with an entry of this node, as of out
-	out      Desired
+	*board                              // nil before the first facts
+	services   []*config.Service        // sorted, as taken in last
+	holdings   shelf[*holding, Verdict] // by Service
+	places     map[netip.Addr]*vip
+	order      shelf[*vip, Route]     // those that Services hold, by address
+	open       []*vip                 // those of order that somebody may have, and whose owner no claim decides
+	opened     []*vip                 // of those, not yet in open
+	said       []map[netip.Addr]Claim // by member: claims as last seen
+	aggregates int                    // routes for more than their one address
+	loads      []int                  // by member: addresses it has by claims
+	touched    []*vip                 // queued for election
+	unsaid     []*vip                 // queued for emission
+	fresh      bool                   // the Layer 2 part of out is to be made anew
+	own        []*vip                 // those of order with an entry of this node, as of out
+	out        Desired
 }
-
-// changes says which parts of a Desired changed.
-type changes struct{ l2, routes, verdicts bool }
 
 // NewDecider returns a Decider that knows nothing yet.
 func NewDecider() *Decider { return &Decider{} }
@@ -58,7 +57,7 @@ func (d *Decider) update(f Facts) {
 	}
 	heard, insists := d.facts.Heard, d.facts.Insists
 	d.facts = f
-	d.takeServices(sorted(f.Config.Services, func(a, b *config.Service) int { return a.Key.Compare(b.Key) }))
+	d.takeServices(f.Config.Services)
 	d.takeClaims(members)
 	d.takeHeard(heard, insists)
 	d.elect()
@@ -73,10 +72,12 @@ func (d *Decider) update(f Facts) {
 // reset begins anew, on other ground.
 func (d *Decider) reset(f Facts) {
 	*d = Decider{
-		board:  newBoard(f),
-		places: make(map[netip.Addr]*vip, len(f.Config.Services)),
-		said:   make([]map[netip.Addr]Claim, len(seats(f.Members))),
-		fresh:  changes{l2: true, routes: true, verdicts: true},
+		board:    newBoard(f),
+		holdings: shelf[*holding, Verdict]{compare: func(a, b *holding) int { return a.svc.Key.Compare(b.svc.Key) }},
+		places:   make(map[netip.Addr]*vip, len(f.Config.Services)),
+		order:    shelf[*vip, Route]{compare: func(a, b *vip) int { return a.addr.Compare(b.addr) }},
+		said:     make([]map[netip.Addr]Claim, len(seats(f.Members))),
+		fresh:    true,
 	}
 	d.loads = make([]int, len(d.members))
 	d.out.Peers = d.heldPeers()
@@ -121,8 +122,8 @@ func (d *Decider) elect() {
 		d.count(v)
 		d.emit(v)
 	}
-	d.touched = d.touched[:0]
 	d.arrange()
+	d.touched = d.touched[:0]
 	d.place()
 }
 
@@ -162,46 +163,51 @@ func (d *Decider) uncount(v *vip) {
 	v.counted, v.strays = nobody, v.strays[:0]
 }
 
-// list notes whether Services hold an address.
+// list notes that what Services have to say of an address has changed, and whether any holds it.
 func (d *Decider) list(v *vip) {
 	switch held := len(v.uses) > 0; {
-	case held && !v.listed:
-		v.listed = true
-		d.added = append(d.added, v)
-	case !held:
-		v.listed = false
+	case held && v.listed:
+		d.order.spoil(v)
+	case held:
+		d.order.insert(v)
+	case v.listed:
+		d.order.remove(v)
 	}
+	v.listed = len(v.uses) > 0
 }
 
-// arrange brings the lists of addresses up to date.
+// arrange brings the list of open addresses up to date with those that were queued for election. Where nobody may have an address, there is
+// nothing to choose.
 func (d *Decider) arrange() {
-	byAddr := func(a, b *vip) int { return a.addr.Compare(b.addr) }
-	d.order = slices.DeleteFunc(d.order, func(v *vip) bool { return !v.listed })
-	if len(d.added) > 0 {
-		slices.SortFunc(d.added, byAddr)
-		d.order = mergeSorted(d.order, d.added, byAddr)
-		d.added = d.added[:0]
-	}
-	d.open = d.open[:0]
-	for _, v := range d.order {
-		if !v.resolved && !v.named {
-			d.open = append(d.open, v)
+	closed := false
+	for _, v := range d.touched {
+		is := v.listed && len(v.gets) > 0 && !v.resolved && !v.named
+		switch {
+		case is && !v.open:
+			d.opened = append(d.opened, v)
+		case !is && v.open:
+			closed = true
 		}
+		v.open = is
+	}
+	if closed {
+		d.open = slices.DeleteFunc(d.open, func(v *vip) bool { return !v.open })
+	}
+	if len(d.opened) > 0 {
+		slices.SortFunc(d.opened, d.order.compare)
+		d.open = mergeSorted(d.open, d.opened, d.order.compare)
+		d.opened = d.opened[:0]
 	}
 }
 
 // collect puts the outcome together. Parts that did not change are those of last time.
 func (d *Decider) collect() Desired {
-	if d.fresh.l2 {
+	if d.fresh {
 		d.collectL2()
+		d.fresh = false
 	}
-	if d.fresh.routes {
-		d.collectRoutes()
-	}
-	if d.fresh.verdicts {
-		d.collectVerdicts()
-	}
-	d.fresh = changes{}
+	d.collectRoutes()
+	d.out.Verdicts = d.holdings.list(verdictsOf)
 	d.out.Again = time.Time{}
 	for _, v := range d.own {
 		if due := v.mine.due; !due.IsZero() && (d.out.Again.IsZero() || due.Before(d.out.Again)) {
@@ -214,7 +220,7 @@ func (d *Decider) collect() Desired {
 func (d *Decider) collectL2() {
 	d.own = d.own[:0]
 	d.out.L2, d.out.Claims = nil, make(map[netip.Addr]Claim, len(d.out.Claims))
-	for _, v := range d.order {
+	for v := range d.order.all() {
 		if v.mine == nil {
 			continue
 		}
@@ -222,26 +228,6 @@ func (d *Decider) collectL2() {
 		d.out.L2 = append(d.out.L2, v.mine.l2)
 		if v.mine.l2.For == "" {
 			d.out.Claims[v.addr] = v.mine.claim
-		}
-	}
-}
-
-// collectVerdicts lists the verdicts in the order of Services, then addresses, then protocols.
-func (d *Decider) collectVerdicts() {
-	d.out.Verdicts = make([]Verdict, 0, len(d.out.Verdicts)+8)
-	for _, h := range d.holdings {
-		for _, u := range h.uses {
-			found := false
-			for i := range u.verdicts {
-				if u.verdicts[i].Protocol != "" {
-					d.out.Verdicts = append(d.out.Verdicts, u.verdicts[i])
-					found = true
-				}
-			}
-			if !found {
-				d.out.Verdicts = append(d.out.Verdicts,
-					Verdict{Service: u.svc.Key, Addr: u.addr, Reason: NoAdvertisement, Message: noAdvertisementMessage})
-			}
 		}
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"github.com/heraldlb/herald/config"
 )
 
-// Desired is everything this node should be doing, whole. Slices are sorted, so equal intents compare equal.
+// Desired is everything this node should be doing, whole. Slices are sorted, so equal intents compare equal. Routes and Verdicts, of which there
+// may be thousands, come in pages, none of them empty: all pages one after the other are the list, and where it is cut means nothing. A Decider
+// gives the same page again, in the same memory, when nothing in it has changed.
 type Desired struct {
 	// Incomplete says that some source has not been listed yet: absence means nothing, so the caller must go on with what it does.
 	// The other fields are empty then.
@@ -16,10 +18,10 @@ type Desired struct {
 	L2       []L2Address
 	Claims   map[netip.Addr]Claim // what this node claims: exactly the addresses in L2, without those it stands in for
 	Peers    []*config.Peer       // BGP sessions this node holds
-	Routes   []Route
-	Draining bool // Routes is what this node would advertise; they are to go, after the routers were asked to prefer others (RFC 8326)
-	Verdicts []Verdict
-	Again    time.Time // when the outcome may change though no other fact does; zero = never
+	Routes   [][]Route            // by prefix
+	Draining bool                 // Routes is what this node would advertise; they are to go, after the routers were asked to prefer others (RFC 8326)
+	Verdicts [][]Verdict          // by Service, address, protocol
+	Again    time.Time            // when the outcome may change though no other fact does; zero = never
 }
 
 // L2Address is an address this node answers for.

@@ -68,7 +68,7 @@ func (b *board) compareRank(addr uint64, m, o int32) int {
 // the same plan. An address that returns to its first choice is given to that one from the start.
 func (d *Decider) place() {
 	loads := slices.Clone(d.loads)
-	slack := slack(len(d.order), len(d.members))
+	slack := slack(d.order.size, len(d.members))
 	for _, v := range d.open {
 		owner := d.choose(v, loads, slack)
 		if owner != nobody {

@@ -54,8 +54,8 @@ func NewExplainer(f Facts) *Explainer {
 	}
 	x := &Explainer{d: NewDecider(), able: map[*reach][]Announcer{}}
 	x.d.update(f)
-	x.at = make(map[config.Key]*holding, len(x.d.holdings))
-	for _, h := range x.d.holdings {
+	x.at = make(map[config.Key]*holding, x.d.holdings.size)
+	for h := range x.d.holdings.all() {
 		x.at[h.svc.Key] = h
 	}
 	return x
@@ -153,7 +153,7 @@ func (x *Explainer) Successor(e Explanation) string {
 		return ""
 	}
 	rest := vip{hash: v.hash, likes: v.likes, gets: slices.DeleteFunc(slices.Clone(v.gets), func(m int32) bool { return m == v.owner })}
-	next := x.d.choose(&rest, x.d.loads, slack(len(x.d.order), len(x.d.members)))
+	next := x.d.choose(&rest, x.d.loads, slack(x.d.order.size, len(x.d.members)))
 	if next == nobody {
 		return ""
 	}

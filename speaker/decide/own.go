@@ -12,7 +12,7 @@ import (
 func (d *Decider) settle(v *vip) {
 	is := d.entryOf(v)
 	if !sameEntry(v.mine, is) {
-		d.fresh.l2 = true
+		d.fresh = true
 	}
 	v.mine = is
 }

@@ -48,7 +48,7 @@ func owners(t *testing.T, f Facts) map[netip.Addr]string {
 		if claims := len(d.L2); claims < len(d.Claims) {
 			t.Fatalf("%s claims %d addresses and answers for %d", m.Node, len(d.Claims), len(d.L2))
 		}
-		for _, v := range d.Verdicts {
+		for _, v := range slices.Concat(d.Verdicts...) {
 			if v.Announce != (v.Reason == Announced) || v.Reason != Announced && v.Reason != NotOwner && v.Message == "" {
 				t.Fatalf("%s: verdict without sense: %+v", m.Node, v)
 			}
@@ -311,7 +311,7 @@ func elected(f Facts) map[netip.Addr]string {
 	d := NewDecider()
 	d.update(f)
 	out := map[netip.Addr]string{}
-	for _, v := range d.order {
+	for v := range d.order.all() {
 		if v.owner != nobody {
 			out[v.addr] = d.members[v.owner].Node
 		}

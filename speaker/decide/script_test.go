@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,7 +65,7 @@ func print(f Facts) string {
 		for _, l := range d.L2 {
 			printAddress(&b, m.Node, l, d.Claims[l.Addr])
 		}
-		for _, r := range d.Routes {
+		for _, r := range slices.Concat(d.Routes...) {
 			fmt.Fprintf(&b, "%s tells %s to %s%s\n", m.Node, r.Prefix, strings.Join(r.Peers, ","), attributes(r.Attributes))
 		}
 		if !d.Again.IsZero() {
@@ -73,14 +74,14 @@ func print(f Facts) string {
 		if d.Draining {
 			fmt.Fprintf(&b, "%s drains\n", m.Node)
 		}
-		for _, v := range d.Verdicts {
+		for _, v := range slices.Concat(d.Verdicts...) {
 			if v.Reason == NotEligible || v.Owner != "" && v.Message != "" {
 				fmt.Fprintf(&b, "%s says of %s: %s: %s\n", m.Node, v.Addr, v.Reason, v.Message)
 			}
 		}
 	}
 	x := NewExplainer(f)
-	for _, h := range x.d.holdings {
+	for h := range x.d.holdings.all() {
 		for _, e := range x.Service(h.svc.Key) {
 			printExplanation(&b, x, e)
 		}

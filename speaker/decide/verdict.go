@@ -11,7 +11,7 @@ func (d *Decider) judge(v *vip) {
 		w := d.verdict(v, u)
 		if w != u.verdicts[1] {
 			u.verdicts[1] = w
-			d.fresh.verdicts = true
+			d.holdings.spoil(u.holding)
 		}
 	}
 }
@@ -49,16 +49,51 @@ func (d *Decider) absence(v *vip) string {
 	return "its speaker restarts, and no other node can answer in its place"
 }
 
-// collectRoutes lists the routes by prefix.
-func (d *Decider) collectRoutes() {
-	d.out.Routes = nil
-	for _, v := range d.order {
-		for _, u := range v.uses {
-			d.out.Routes = append(d.out.Routes, u.routes...)
+// verdictsOf appends the verdicts for a Service, in the order of addresses, then protocols.
+func verdictsOf(to []Verdict, h *holding) []Verdict {
+	for _, u := range h.uses {
+		found := false
+		for i := range u.verdicts {
+			if u.verdicts[i].Protocol != "" {
+				to, found = append(to, u.verdicts[i]), true
+			}
+		}
+		if !found {
+			to = append(to, Verdict{Service: h.svc.Key, Addr: u.addr, Reason: NoAdvertisement, Message: noAdvertisementMessage})
 		}
 	}
-	compare := func(a, b Route) int { return comparePrefix(a.Prefix, b.Prefix) }
-	if !slices.IsSortedFunc(d.out.Routes, compare) {
-		slices.SortStableFunc(d.out.Routes, compare)
+	return to
+}
+
+// routesAt appends the routes for an address.
+func routesAt(to []Route, v *vip) []Route {
+	for _, u := range v.uses {
+		to = append(to, u.routes...)
 	}
+	return to
+}
+
+// aggregates counts the routes of a use that are for more than its address.
+func aggregates(u *use) int {
+	n := 0
+	for i := range u.routes {
+		if !u.routes[i].Prefix.IsSingleIP() {
+			n++
+		}
+	}
+	return n
+}
+
+// collectRoutes lists the routes by prefix. As they are kept by address, they are in order already, unless there are prefixes of several lengths.
+func (d *Decider) collectRoutes() {
+	if !d.order.changed {
+		return
+	}
+	d.out.Routes = d.order.list(routesAt)
+	if d.aggregates == 0 || len(d.out.Routes) == 0 {
+		return
+	}
+	all := slices.Concat(d.out.Routes...)
+	slices.SortStableFunc(all, func(a, b Route) int { return comparePrefix(a.Prefix, b.Prefix) })
+	d.out.Routes = [][]Route{all}
 }

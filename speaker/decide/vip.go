@@ -17,9 +17,8 @@ type holding struct {
 
 // use is one Service's use of one address.
 type use struct {
+	*holding // the Service
 	addr     netip.Addr
-	svc      *config.Service
-	back     *backing
 	reach    *reach     // nil: no L2 advertisement covers it
 	verdicts [2]Verdict // BGP, L2; of no Protocol when no advertisement asks for it
 	routes   []Route    // BGP: what this node tells
@@ -57,6 +56,7 @@ type vip struct {
 	named    bool   // who was relieved of it named the owner
 
 	listed  bool    // in Decider.order
+	open    bool    // in Decider.open
 	counted int32   // the member whose load it is part of, or nobody
 	strays  []int32 // nobody here knows the Service: the members that claim it
 	usesNew bool    // uses have changed since they were looked at

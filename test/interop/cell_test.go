@@ -244,7 +244,7 @@ func (s *speaker) tell(p *config.Peer, routes ...decide.Route) {
 		routes[i].Peers = []string{p.Name}
 	}
 	s.told = bgp.Desired{
-		Peers: []*config.Peer{p}, Routes: routes,
+		Peers: []*config.Peer{p}, Routes: [][]decide.Route{routes},
 		Addresses: []netip.Addr{netip.MustParseAddr(node4), netip.MustParseAddr(node6)},
 	}
 	s.Set(s.told)

@@ -33,10 +33,11 @@ func (c *cell) negotiated(asn uint32, families string, hold time.Duration) {
 func (c *cell) comesAndGoes(p *config.Peer, want ...peer.Route) *speaker {
 	c.Helper()
 	s := c.speaker()
+	var routes []decide.Route
 	for _, w := range want {
-		s.told.Routes = append(s.told.Routes, route(w.Prefix.String()))
+		routes = append(routes, route(w.Prefix.String()))
 	}
-	s.tell(p, s.told.Routes...)
+	s.tell(p, routes...)
 	s.up()
 	c.has(want...)
 	since := s.session().Since

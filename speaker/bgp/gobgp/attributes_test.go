@@ -85,7 +85,7 @@ func TestAttributeBytes(t *testing.T) {
 				o.caps = []packet.ParameterCapabilityInterface{v4Capability}
 			}
 			run(t, n, func(r *router, s *speaker) {
-				s.Set(bgp.Advert{Paths: []bgp.Path{{Prefix: netip.MustParsePrefix("192.0.2.1/32"), RouteAttributes: tt.attrs}}})
+				s.Set(bgp.Advert{Paths: [][]bgp.Path{{{Prefix: netip.MustParsePrefix("192.0.2.1/32"), RouteAttributes: tt.attrs}}}})
 				r.establish(o)
 				_, raw := r.expect(packet.BGP_MSG_UPDATE)
 				attrs := unhex(t, tt.want)
@@ -106,8 +106,8 @@ func TestManyCommunities(t *testing.T) {
 	}
 	run(t, neighbor(), func(r *router, s *speaker) {
 		a := advert("192.0.2.1/32", "192.0.2.2/32")
-		a.Paths[0].Communities = config.CommunitiesOf(standard...)
-		a.Paths[1].Communities = config.CommunitiesOf(largest(317)...)
+		a.Paths[0][0].Communities = config.CommunitiesOf(standard...)
+		a.Paths[0][1].Communities = config.CommunitiesOf(largest(317)...)
 		s.Set(a)
 		r.establish(routerOpen(64513))
 		m, raw := r.expect(packet.BGP_MSG_UPDATE)
@@ -137,7 +137,7 @@ func TestAttributeChangeIsOneUpdate(t *testing.T) {
 		r.establish(routerOpen(64513))
 		r.expect(packet.BGP_MSG_UPDATE)
 		a := advert(prefixes...)
-		a.Paths[50].MED = config.Some(9)
+		a.Paths[0][50].MED = config.Some(9)
 		s.Set(a)
 		m, _ := r.expect(packet.BGP_MSG_UPDATE)
 		if u := m.Body.(*packet.BGPUpdate); len(u.NLRI) != 1 || u.NLRI[0].String() != "192.0.2.50/32" || len(u.WithdrawnRoutes) != 0 {

@@ -173,8 +173,12 @@ func wait(b *testing.B, cond func() bool) {
 // BenchmarkResolve is what every change costs one session: resolving 10,000 paths and comparing them with what was sent.
 func BenchmarkResolve(b *testing.B) {
 	var adv bgp.Advert
-	for _, r := range manyRoutes(10_000, "p") {
-		adv.Paths = append(adv.Paths, bgp.Path{Prefix: r.Prefix, RouteAttributes: rich})
+	for _, page := range manyRoutes(10_000, "p") {
+		var paths []bgp.Path
+		for _, r := range page {
+			paths = append(paths, bgp.Path{Prefix: r.Prefix, RouteAttributes: rich})
+		}
+		adv.Paths = append(adv.Paths, paths)
 	}
 	l := bgp.Local{Address: netip.MustParseAddr("10.0.0.5"), Families: bgp.Families{IPv4: true}}
 	sent, _ := adv.Resolve(l)

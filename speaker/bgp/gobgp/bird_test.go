@@ -92,10 +92,10 @@ func TestBIRDAttributes(t *testing.T) {
 			c.bird(tt.remote, asn, "neighbor "+tt.local+" as 64512;")
 			a := announcer(t, c.options())
 			p := configPeer("bird", tt.remote, "", 179, 64512, tt.their, config.IPv4, config.IPv6)
-			a.Set(bgp.Desired{Peers: []*config.Peer{p}, Routes: []decide.Route{
+			a.Set(bgp.Desired{Peers: []*config.Peer{p}, Routes: [][]decide.Route{{
 				{Prefix: netip.MustParsePrefix("198.51.100.1/32"), Peers: []string{"bird"}, Attributes: attrs},
 				{Prefix: netip.MustParsePrefix("2001:db8:1::1/128"), Peers: []string{"bird"}, Attributes: attrs},
-			}})
+			}}})
 			for prefix, hop := range map[string]string{"198.51.100.1": tt.want["next_hop"], "2001:db8:1::1": tt.hop6} {
 				eventually(t, prefix+" at BIRD", func() bool { return c.birdAttributes(prefix) != nil })
 				want := map[string]string{

@@ -133,7 +133,7 @@ func TestFRRAttributes(t *testing.T) {
 			}
 			d := bgp.Desired{
 				Peers:  []*config.Peer{configPeer("frr", "10.9.0.1", "", 179, 64512, their, config.IPv4)},
-				Routes: []decide.Route{{Prefix: netip.MustParsePrefix("198.51.100.1/32"), Peers: []string{"frr"}, Attributes: attrs}},
+				Routes: [][]decide.Route{{{Prefix: netip.MustParsePrefix("198.51.100.1/32"), Peers: []string{"frr"}, Attributes: attrs}}},
 			}
 			a.Set(d)
 			eventually(t, "the route at FRR", func() bool { return c.path("198.51.100.1/32").Hops != nil })
@@ -212,7 +212,7 @@ func TestFRRSessionOptions(t *testing.T) {
 			if p.Address.Is6() {
 				prefix = "2001:db8:1::1/128"
 			}
-			a.Set(bgp.Desired{Peers: []*config.Peer{p}, Routes: []decide.Route{{Prefix: netip.MustParsePrefix(prefix), Peers: []string{"frr"}}}})
+			a.Set(bgp.Desired{Peers: []*config.Peer{p}, Routes: [][]decide.Route{{{Prefix: netip.MustParsePrefix(prefix), Peers: []string{"frr"}}}}})
 			if tt.fails != "" {
 				eventually(t, tt.fails, func() bool {
 					s := sessionOf(a, "frr")
@@ -237,10 +237,10 @@ func TestFRRUnnumbered(t *testing.T) {
 	p := configPeer("frr", "10.9.0.1", "", 179, 64512, 0, config.IPv4, config.IPv6)
 	p.Address, p.Interface = netip.Addr{}, "eth0"
 	began := time.Now()
-	a.Set(bgp.Desired{Peers: []*config.Peer{p}, Routes: []decide.Route{
+	a.Set(bgp.Desired{Peers: []*config.Peer{p}, Routes: [][]decide.Route{{
 		{Prefix: netip.MustParsePrefix("198.51.100.1/32"), Peers: []string{"frr"}},
 		{Prefix: netip.MustParsePrefix("2001:db8:1::1/128"), Peers: []string{"frr"}},
-	}})
+	}}})
 	established(t, a, "frr")
 	t.Logf("established %s after Set (duplicate address detection included)", time.Since(began).Round(time.Millisecond))
 	s := sessionOf(a, "frr")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -71,12 +72,12 @@ func (c *cable) kernelRoutes() (n int) {
 	return n
 }
 
-func manyRoutes(n int, peers ...string) []decide.Route {
+func manyRoutes(n int, peers ...string) [][]decide.Route {
 	var out []decide.Route
 	for i := range n {
 		out = append(out, decide.Route{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(64 + i>>16), byte(i >> 8), byte(i)}), 32), Peers: peers})
 	}
-	return out
+	return slices.Collect(slices.Chunk(out, 50))
 }
 
 // overCables dials to the router of a cable by the peer's name, so that one speaker has several cables.
@@ -126,7 +127,7 @@ func testRestart(t *testing.T, cables map[string]*cable, size int, end error) ma
 	stop(end)
 	time.Sleep(time.Second) // the time a container takes to come back; nothing to wait for
 	b, stopAgain := stoppableAnnouncer(overCables(cables), 0)
-	d.Routes = d.Routes[1:]
+	d.Routes = append([][]decide.Route{d.Routes[0][1:]}, d.Routes[1:]...)
 	began = time.Now()
 	b.Set(d)
 	deleted := map[string]int64{}

@@ -276,10 +276,10 @@ func TestFRR(t *testing.T) {
 			a := announcer(t, Options{Dial: c.dial, NICs: c.nics})
 			d := bgp.Desired{
 				Peers: []*config.Peer{configPeer("frr", tt.remote, "", 179, 64512, tt.asn, config.IPv4, config.IPv6)},
-				Routes: []decide.Route{
+				Routes: [][]decide.Route{{
 					{Prefix: netip.MustParsePrefix("198.51.100.1/32"), Peers: []string{"frr"}},
 					{Prefix: netip.MustParsePrefix("2001:db8:1::1/128"), Peers: []string{"frr"}},
-				},
+				}},
 				Addresses: []netip.Addr{netip.MustParseAddr("10.9.0.5")},
 			}
 			began := time.Now()
@@ -295,7 +295,7 @@ func TestFRR(t *testing.T) {
 			if diff := cmp.Diff(map[string]string{"2001:db8:1::1/128": tt.v6}, c.table("ipv6")); diff != "" {
 				t.Errorf("IPv6 routes at FRR (-want +got):\n%s", diff)
 			}
-			d.Routes = d.Routes[1:]
+			d.Routes = [][]decide.Route{d.Routes[0][1:]}
 			a.Set(d)
 			eventually(t, "the IPv4 route to be withdrawn", func() bool { return len(c.table("ipv4")) == 1 })
 			if s := sessionOf(a, "frr"); s.State != "Established" || s.LastError != "" || s.Since.Before(began) {
@@ -312,7 +312,7 @@ func TestFRRRefusals(t *testing.T) {
 	a := announcer(t, Options{Dial: c.dial, NICs: c.nics})
 	a.Set(bgp.Desired{
 		Peers:  []*config.Peer{configPeer("frr", "10.9.0.1", "10.9.0.5", 179, 64512, 64513, config.IPv4)},
-		Routes: []decide.Route{{Prefix: netip.MustParsePrefix("198.51.100.1/32"), Peers: []string{"frr"}}},
+		Routes: [][]decide.Route{{{Prefix: netip.MustParsePrefix("198.51.100.1/32"), Peers: []string{"frr"}}}},
 	})
 	said := func(want string) {
 		t.Helper()

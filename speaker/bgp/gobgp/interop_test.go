@@ -187,10 +187,10 @@ func TestGoBGPPeer(t *testing.T) {
 			configPeer("over4", "127.0.17.1", "127.0.17.9", port, 64512, 64513, config.IPv4, config.IPv6),
 			configPeer("over6", "::1", "::1", port, 64512, 64512, config.IPv4, config.IPv6),
 		},
-		Routes: []decide.Route{
+		Routes: [][]decide.Route{{
 			{Prefix: netip.MustParsePrefix("198.51.100.1/32"), Peers: []string{"over4", "over6"}},
 			{Prefix: netip.MustParsePrefix("2001:db8:1::1/128"), Peers: []string{"over4", "over6"}},
-		},
+		}},
 		Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.5"), netip.MustParseAddr("2001:db8::5")},
 	}
 	began := time.Now()
@@ -228,7 +228,7 @@ func measureFirstPath(t *testing.T, a *bgp.Announcer, d bgp.Desired, router *gob
 	var worst time.Duration
 	for i := range 10 {
 		prefix := netip.MustParsePrefix(fmt.Sprintf("203.0.113.%d/32", i))
-		d.Routes = append(d.Routes, decide.Route{Prefix: prefix, Peers: []string{"over4"}})
+		d.Routes = append(d.Routes, []decide.Route{{Prefix: prefix, Peers: []string{"over4"}}})
 		began := time.Now()
 		a.Set(d)
 		eventually(t, prefix.String(), func() bool { return router.routes(v4Family)[prefix.String()] != "" })
@@ -273,11 +273,7 @@ func TestManyRoutes(t *testing.T) {
 	d := bgp.Desired{Peers: []*config.Peer{configPeer("p", "127.0.17.4", "127.0.17.9", 17934, 64512, 64513, config.IPv4)}}
 	a.Set(d)
 	established(t, a, "p")
-	for i := range 10_000 {
-		d.Routes = append(d.Routes, decide.Route{
-			Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 32), Peers: []string{"p"},
-		})
-	}
+	d.Routes = manyRoutes(10_000, "p")
 	began := time.Now()
 	a.Set(d)
 	eventually(t, "10,000 routes to be sent", func() bool { return sessionOf(a, "p").Advertised[config.IPv4] == 10_000 })
@@ -292,7 +288,7 @@ func TestManyRoutes(t *testing.T) {
 		return n
 	}
 	eventually(t, "10,000 routes at the router", func() bool { return received() == 10_000 })
-	d.Routes = d.Routes[:1]
+	d.Routes = manyRoutes(1, "p")
 	a.Set(d)
 	eventually(t, "all but one to be withdrawn", func() bool { return received() == 1 })
 }

@@ -21,6 +21,7 @@ type link struct {
 	wire         *wire
 	terms        terms
 	local        bgp.Local
+	resolver     bgp.Resolver
 	sent         bgp.Table // what the peer was told
 	complete     bool      // the peer was told that it knows all routes
 }
@@ -296,7 +297,7 @@ func (l *link) update(ctx context.Context) error {
 		return nil // nobody has said yet what there is to advertise
 	}
 	l.local.NICs = l.interfaces()
-	want, left := a.Resolve(l.local)
+	want, left := l.resolver.Resolve(*a, l.local)
 	announce, withdraw := bgp.Diff(l.sent, want)
 	messages := updates(l.Neighbor, l.terms, announce, withdraw)
 	told := len(messages)

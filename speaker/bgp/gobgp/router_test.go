@@ -300,8 +300,12 @@ func run(t *testing.T, n bgp.Neighbor, test func(*router, *speaker)) {
 
 func advert(prefixes ...string) bgp.Advert {
 	var a bgp.Advert
+	var page []bgp.Path
 	for _, p := range prefixes {
-		a.Paths = append(a.Paths, bgp.Path{Prefix: netip.MustParsePrefix(p)})
+		page = append(page, bgp.Path{Prefix: netip.MustParsePrefix(p)})
+	}
+	if len(page) > 0 {
+		a.Paths = [][]bgp.Path{page}
 	}
 	return a
 }

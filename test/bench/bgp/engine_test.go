@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -77,9 +78,11 @@ func (o order) desired() engine.Desired {
 		}
 		d.Peers, names = append(d.Peers, p), append(names, p.Name)
 	}
+	var routes []decide.Route
 	for i := range o.Routes {
-		d.Routes = append(d.Routes, decide.Route{Prefix: prefix(i), Peers: names})
+		routes = append(routes, decide.Route{Prefix: prefix(i), Peers: names})
 	}
+	d.Routes = slices.Collect(slices.Chunk(routes, 50))
 	return d
 }
 
