@@ -43,10 +43,11 @@ func startAPIServer(t *testing.T) *apiServer {
 	if binary == "" {
 		t.Skipf("needs an API server: set %s to the laboratory's herald-controlplane", controlPlaneVariable)
 	}
-	s := &apiServer{t: t, binary: binary, dir: t.TempDir(), port: freePort(t)}
+	ports := freePorts(t, 3)
+	s := &apiServer{t: t, binary: binary, dir: t.TempDir(), port: ports[0]}
 	s.url = fmt.Sprintf("https://127.0.0.1:%d", s.port)
-	s.etcd = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
-	peer := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
+	s.etcd = fmt.Sprintf("http://127.0.0.1:%d", ports[1])
+	peer := fmt.Sprintf("http://127.0.0.1:%d", ports[2])
 	s.run("etcd", "--data-dir="+s.path("etcd"), "--unsafe-no-fsync", "--log-level=error",
 		"--listen-client-urls="+s.etcd, "--advertise-client-urls="+s.etcd,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer)
@@ -147,14 +148,19 @@ func (s *apiServer) client(token string) *Client {
 	return c
 }
 
-func freePort(t *testing.T) int {
+// freePorts returns different ports that nobody has.
+func freePorts(t *testing.T, n int) []int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var ports []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // no sooner than all are found
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return ports
 }
 
 // source starts a Source and waits until it is synced and, where there is an API server, has listed also what Snapshots do without.

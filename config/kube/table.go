@@ -33,9 +33,9 @@ type table[T object] struct {
 	mu       sync.RWMutex
 	items    map[config.Key]T
 	picks    map[config.Key]T // those of items that are picked
-	synced   bool // the API server has listed the resource
-	restored bool // it has not, but the last run knew this of it
-	steps    bool // since drain, only single objects were put in or taken out: those of touched
+	synced   bool             // the API server has listed the resource
+	restored bool             // it has not, but the last run knew this of it
+	steps    bool             // since drain, only single objects were put in or taken out: those of touched
 	touched  map[config.Key]struct{}
 	deleted  map[config.Key]T // objects that we have deleted ourselves, as they were, until the watch has said so too
 }
@@ -210,7 +210,7 @@ func (t *table[T]) drop(obj T, ours bool) {
 	old, ok := t.items[keyOf(obj)]
 	if ok = ok && old.GetUID() == obj.GetUID(); ok {
 		delete(t.items, keyOf(obj))
-	delete(t.picks, keyOf(obj))
+		delete(t.picks, keyOf(obj))
 		t.touch(keyOf(obj))
 		if ours {
 			t.deleted[keyOf(obj)] = obj
