@@ -257,7 +257,9 @@ func (t *table[T]) replace(next map[config.Key]T) (differs bool, lost []T) {
 	differs = !t.synced
 	t.items, t.synced, t.steps = next, true, false
 	t.touched, t.deleted = make(map[config.Key]struct{}), make(map[config.Key]T)
+	clear(t.picks)
 	for key, o := range next {
+		t.store(o)
 		old, ok := prev[key]
 		differs = differs || !ok || old.GetUID() != o.GetUID() || !t.same(old, o)
 	}
