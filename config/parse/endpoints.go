@@ -2,6 +2,7 @@ package parse
 
 import (
 	"maps"
+	"slices"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 
@@ -12,7 +13,7 @@ import (
 type endpoints struct {
 	round uint64
 	byKey map[config.Key]*sliceEntry
-	of    map[config.Key]map[*sliceEntry]struct{}
+	of    map[config.Key][]*sliceEntry
 }
 
 type sliceEntry struct {
@@ -25,7 +26,7 @@ type sliceEntry struct {
 }
 
 func newEndpoints() endpoints {
-	return endpoints{byKey: make(map[config.Key]*sliceEntry), of: make(map[config.Key]map[*sliceEntry]struct{})}
+	return endpoints{byKey: make(map[config.Key]*sliceEntry), of: make(map[config.Key][]*sliceEntry)}
 }
 
 // update takes in slices, all or those that changed, and returns the Services whose slices are not the same as before.
@@ -63,10 +64,7 @@ func (e *endpoints) add(key config.Key, o *discoveryv1.EndpointSlice, dirty map[
 		counts:  countSlice(o),
 	}
 	e.byKey[key] = s
-	if e.of[s.service] == nil {
-		e.of[s.service] = make(map[*sliceEntry]struct{})
-	}
-	e.of[s.service][s] = struct{}{}
+	e.of[s.service] = append(e.of[s.service], s)
 	dirty[s.service] = struct{}{}
 }
 
@@ -77,8 +75,9 @@ func (e *endpoints) drop(key config.Key, dirty map[config.Key]struct{}) {
 		return
 	}
 	delete(e.byKey, key)
-	delete(e.of[s.service], s)
-	if len(e.of[s.service]) == 0 {
+	if left := slices.DeleteFunc(e.of[s.service], func(o *sliceEntry) bool { return o == s }); len(left) > 0 {
+		e.of[s.service] = left
+	} else {
 		delete(e.of, s.service)
 	}
 	dirty[s.service] = struct{}{}
@@ -87,8 +86,12 @@ func (e *endpoints) drop(key config.Key, dirty map[config.Key]struct{}) {
 // sum returns the endpoints of a Service over all of its slices. A Pod of a dual-stack Service is in a slice of each family, and counts once:
 // a node has as many endpoints as it has of the family that it has more of.
 func (e *endpoints) sum(service config.Key) config.Endpoints {
+	of := e.of[service]
+	if len(of) == 1 { // as most have
+		return of[0].counts
+	}
 	byFamily := make(map[discoveryv1.AddressType]config.Endpoints, 2)
-	for s := range e.of[service] {
+	for _, s := range of {
 		sum := byFamily[s.family]
 		sum.Ready = addCounts(sum.Ready, s.counts.Ready)
 		sum.Serving = addCounts(sum.Serving, s.counts.Serving)
