@@ -59,6 +59,7 @@ func openTransport(bind netip.AddrPort, answers *unanswered) (*transport, error)
 		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), closing: make(chan struct{}),
 		answers: answers, conns: map[net.Conn]bool{},
 	}
+	answers.begin()
 	t.wg.Go(t.read)
 	t.wg.Go(t.accept)
 	return t, nil

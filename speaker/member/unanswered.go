@@ -20,11 +20,19 @@ type unanswered struct {
 	since map[netip.AddrPort]time.Time // of the first packet that is not answered
 	quiet map[netip.AddrPort]bool      // who was given up
 	timer *time.Timer                  // runs as long as anybody owes an answer; nil before the first packet
-	over  bool
+	over  bool // or not begun
 }
 
 func newUnanswered(overdue, back func(netip.AddrPort)) *unanswered {
-	return &unanswered{overdue: overdue, back: back, since: map[netip.AddrPort]time.Time{}, quiet: map[netip.AddrPort]bool{}}
+	return &unanswered{overdue: overdue, back: back, since: map[netip.AddrPort]time.Time{}, quiet: map[netip.AddrPort]bool{}, over: true}
+}
+
+// begin has it take note of what is sent, until stop: there may be another transport after one that had to be given up.
+func (u *unanswered) begin() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	clear(u.since)
+	u.over = false
 }
 
 // sent notes a packet that was sent.

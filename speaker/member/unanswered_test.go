@@ -31,6 +31,8 @@ func TestUnanswered(t *testing.T) {
 				t.Fatalf("overdue %v, back %v; want %d and %d", overdue, back, due, returned)
 			}
 		}
+		u.sent(port(1), time.Now()) // before there is a transport
+		u.begin()
 		u.heard(port(1)) // of whom nothing is expected
 		u.sent(port(1), time.Now())
 		u.sent(port(2), time.Now())
@@ -58,6 +60,9 @@ func TestUnanswered(t *testing.T) {
 		u.stop()
 		u.sent(port(5), time.Now())
 		after(time.Hour, 2, 1)
+		u.begin() // with the next transport
+		u.sent(port(5), time.Now())
+		after(answerDue, 3, 1)
 	})
 }
 
