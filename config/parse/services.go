@@ -24,7 +24,8 @@ type services struct {
 	owing     map[*serviceEntry]struct{}     // those with something still to be cleared
 	theirs    map[*serviceEntry][]netip.Addr // addresses of those that somebody else serves
 	sorted    []*serviceEntry                // ours, by key
-	values    []*config.Service              // of sorted; published, so it is never changed
+	values    []*config.Service              // of sorted; never changed once it is published
+	fresh     bool                           // values is not published yet
 	stale     []*serviceEntry                // whose value may be another than in values
 	unasked   []*serviceEntry                // in this parse: of which it is to be asked who admits them
 	answered  uint64                         // which version of the admission all others have an answer of; 0: none
@@ -76,9 +77,13 @@ func (s *services) set(e *serviceEntry, next *config.Service) {
 // list returns the Services that are ours, sorted.
 func (s *services) list() []*config.Service {
 	if len(s.stale) == 0 {
+		s.fresh = false
 		return s.values
 	}
-	next := slices.Clone(s.values)
+	next := s.values
+	if !s.fresh {
+		next = slices.Clone(next)
+	}
 	if len(s.stale) > len(next)/16 {
 		for i, e := range s.sorted {
 			next[i] = e.service
@@ -90,7 +95,7 @@ func (s *services) list() []*config.Service {
 			}
 		}
 	}
-	s.values, s.stale = next, nil
+	s.values, s.stale, s.fresh = next, nil, false
 	return next
 }
 
@@ -236,9 +241,28 @@ func (s *services) reorder(gone []config.Key, added []*serviceEntry) {
 	}
 	slices.Sort(out)
 	out = slices.Compact(out)
-	s.sorted, s.values = without(s.sorted, out), without(s.values, out)
-
 	slices.SortFunc(added, func(a, b *serviceEntry) int { return a.key.Compare(b.key) })
+	if s.fresh = len(out)+len(added) > 0; len(out)+len(added) > fewMoves {
+		s.remake(out, added)
+		return
+	}
+	values := append(make([]*config.Service, 0, len(s.values)+len(added)), s.values...)
+	for _, i := range slices.Backward(out) {
+		s.sorted, values = slices.Delete(s.sorted, i, i+1), slices.Delete(values, i, i+1)
+	}
+	for _, e := range added {
+		i, _ := s.place(e.key)
+		s.sorted, values = slices.Insert(s.sorted, i, e), slices.Insert(values, i, e.service)
+	}
+	s.values = values
+}
+
+// fewMoves is up to how many Services are moved in or out of a list one by one.
+const fewMoves = 16
+
+// remake makes the lists as a whole, without what stands at some places, and with what is added.
+func (s *services) remake(out []int, added []*serviceEntry) {
+	s.sorted, s.values = without(s.sorted, out), without(s.values, out)
 	at := make([]int, len(added))
 	fresh := make([]*config.Service, len(added))
 	for i, e := range added {

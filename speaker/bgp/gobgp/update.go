@@ -61,8 +61,9 @@ func announcements(n bgp.Neighbor, t terms, g bgp.Group) [][]byte {
 
 // pack spreads prefixes over as few messages as possible, none with more than room octets of prefixes.
 func pack(ps []netip.Prefix, room int, message func(nlri []byte) []byte) [][]byte {
+	const most = 1 + 16 // octets of a prefix
 	var out [][]byte
-	nlri := make([]byte, 0, room)
+	nlri := make([]byte, 0, min(room, len(ps)*most))
 	for _, p := range ps {
 		if len(nlri)+octets(p) > room {
 			out = append(out, message(nlri))
