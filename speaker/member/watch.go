@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -52,6 +53,11 @@ type suspicion struct {
 	looking  bool
 	alive    time.Time            // when it last answered
 	silent   map[string]time.Time // who has found it silent, and when
+}
+
+// forget drops what was found too long ago.
+func (s *suspicion) forget(now time.Time) {
+	maps.DeleteFunc(s.silent, func(_ string, when time.Time) bool { return now.Sub(when) > findingCounts })
 }
 
 // finding is the outcome of looking.
@@ -186,6 +192,7 @@ func (w *watcher) hear(ctx context.Context, said word) {
 	if s == nil || said.from == w.opt.Node || said.node == w.opt.Node {
 		return
 	}
+	s.forget(time.Now())
 	if said.silent {
 		s.silent[said.from] = time.Now()
 		w.conclude(said.node, s)
@@ -226,11 +233,7 @@ func (w *watcher) judge(f finding) {
 // conclude gives a node up that enough speakers find silent, unless it has just answered this one.
 func (w *watcher) conclude(node string, s *suspicion) {
 	now := time.Now()
-	for from, when := range s.silent {
-		if now.Sub(when) > findingCounts {
-			delete(s.silent, from)
-		}
-	}
+	s.forget(now)
 	_, own := s.silent[w.opt.Node]
 	enough := len(s.silent) >= confirmations || own && len(w.others(node)) == 0
 	if !own && now.Sub(s.alive) < findingCounts {
