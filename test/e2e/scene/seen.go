@@ -16,8 +16,8 @@ import (
 // answerWindow is how long answers to a question are collected: two machines that answer do so within microseconds of each other.
 const answerWindow = 150 * time.Millisecond
 
-// Answering asks once on the LAN who has an address and returns the names of the nodes that answer, sorted. That a machine answers
-// with an address that is no node's is an error.
+// Answering asks once on the LAN who has an address and returns the names of the nodes that it is said to be at, sorted: by themselves, or by a
+// node that stands in for one whose speaker restarts or seems to, as on a busy machine. That another machine answers, or names one, is an error.
 func (s *Scene) Answering(ctx context.Context, ip netip.Addr) ([]string, error) {
 	answers, err := probe.Resolve(ctx, s.Client, lanIfname, ip, answerWindow)
 	if err != nil {
@@ -29,8 +29,8 @@ func (s *Scene) Answering(ctx context.Context, ip netip.Addr) ([]string, error) 
 		if err != nil {
 			return nil, err
 		}
-		if source := a.Source.String(); source != a.MAC.String() {
-			return nil, fmt.Errorf("%s sent the answer that %s is at %s", source, ip, a.MAC)
+		if _, err := s.NodeOf(a.Source.String()); err != nil {
+			return nil, fmt.Errorf("who sent the answer that %s is at %s: %w", ip, a.MAC, err)
 		}
 		names = append(names, name)
 	}
