@@ -331,7 +331,7 @@ func gracefulShutdown(c *cell) {
 	conf := c.external()
 	conf.Restart = true
 	c.start(conf)
-	s := c.speaker(func(o *bgp.Options) { o.DrainWait = 4 * time.Second })
+	s := c.speaker(func(o *bgp.Options) { o.DrainWait = 8 * time.Second })
 	s.tell(p, route(service4))
 	c.has(expected(service4, node4))
 	drained := expected(service4, node4)
