@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -44,25 +45,29 @@ func TestMoveNowhere(t *testing.T) {
 
 // TestMoveNotDone asks speakers that do nothing: it waits no longer than it is told, and takes the annotation away.
 func TestMoveNotDone(t *testing.T) {
-	api := &fakeAPI{t: t, cluster: fixture.Cluster(t), deaf: true}
-	status, out, _ := call(t, api, false, "move", "web", "node-3", "--wait=20ms")
-	if status != 1 || !strings.Contains(out, "is still at node-2") || len(api.wrote) != 2 {
-		t.Errorf("status %d: %s wrote %q", status, out, api.wrote)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{t: t, cluster: fixture.Cluster(t), deaf: true}
+		status, out, _ := call(t, api, false, "move", "web", "node-3", "--wait=20ms")
+		if status != 1 || !strings.Contains(out, "is still at node-2") || len(api.wrote) != 2 {
+			t.Errorf("status %d: %s wrote %q", status, out, api.wrote)
+		}
+	})
 }
 
 // TestMoveInterrupted is called off while it waits.
 func TestMoveInterrupted(t *testing.T) {
-	api := &fakeAPI{t: t, cluster: fixture.Cluster(t), mute: true, deaf: true}
-	ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer stop()
-	a := &app{out: t.Output(), err: t.Output(), now: time.Now, open: func(kube.Access) (API, error) { return api, nil }}
-	if status := a.run(ctx, []string{"move", "web", "node-3"}); status != 1 {
-		t.Errorf("status %d", status)
-	}
-	if len(api.wrote) != 2 || api.wrote[1] != "heraldlb.io/move=" {
-		t.Errorf("wrote %q", api.wrote)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{t: t, cluster: fixture.Cluster(t), mute: true, deaf: true}
+		ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer stop()
+		a := &app{out: t.Output(), err: t.Output(), now: time.Now, open: func(kube.Access) (API, error) { return api, nil }}
+		if status := a.run(ctx, []string{"move", "web", "node-3"}); status != 1 {
+			t.Errorf("status %d", status)
+		}
+		if len(api.wrote) != 2 || api.wrote[1] != "heraldlb.io/move=" {
+			t.Errorf("wrote %q", api.wrote)
+		}
+	})
 }
 
 // TestMoveRefused tells why a move makes no sense, or would not be carried out, and writes nothing.

@@ -223,7 +223,7 @@ func TestInsideDiesWithOuter(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Error("processes inside outlive the outer one")
 	}
 	waitFor(t, "process 1 of the laboratory to end", func() bool { return unix.Kill(initPID, 0) != nil || zombie(initPID) })
@@ -247,7 +247,7 @@ func TestListenOuter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := net.DialTimeout("tcp", strings.TrimSpace(line), 10*time.Second)
+	conn, err := net.DialTimeout("tcp", strings.TrimSpace(line), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +288,7 @@ func TestForward(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := net.DialTimeout("tcp", strings.TrimSpace(line), 10*time.Second)
+	conn, err := net.DialTimeout("tcp", strings.TrimSpace(line), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

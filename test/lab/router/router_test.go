@@ -105,7 +105,7 @@ func mustStart(t *testing.T, c Config) Router {
 func await(t *testing.T, h *netlab.Host, want ...string) {
 	t.Helper()
 	var got []string
-	deadline := time.Now().Add(40 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		routes, err := Routes(h)
 		if err != nil {
@@ -199,7 +199,7 @@ func checkEvents(t *testing.T, watch *Watch) {
 	t.Helper()
 	last := map[string]bool{}
 	var before time.Time
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	for !last[vip4] || !last[vip6] {
 		select {
 		case e, ok := <-watch.Events():
