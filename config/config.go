@@ -24,7 +24,7 @@ type Snapshot struct {
 	Nodes             []*Node
 	Speakers          []*Speaker // what speakers last wrote of themselves (SpeakerStatus); filled for the controller only
 	Released          []Released // Services that carry our status but are not ours any more: to be cleared; filled for the controller only
-	Foreign           []Foreign  // addresses of pools that Services of other load balancers have; sorted; filled for the controller only
+	Foreign           []Foreign  // addresses of pools that somebody else than nodes has; sorted; filled for the controller only
 	Objects           []Object   // every config object seen, good or not, with the Ready condition it carries now
 	Problems          []Problem  // what is wrong, by object; sorted
 	Synced            bool       // every source has been listed once: only then does absence mean anything
@@ -130,10 +130,10 @@ type Released struct {
 	Ingress []netip.Addr // addresses still in its status
 }
 
-// Foreign is an address that stands in the status of a Service of type LoadBalancer which somebody else serves.
+// Foreign is an address that somebody else has: a default gateway of nodes, or a Service of type LoadBalancer which is not ours to serve.
 type Foreign struct {
-	Addr    netip.Addr
-	Service Key
+	Addr  netip.Addr
+	Owner string // for people, after "held by"
 }
 
 // Request is what a Service asks for in annotations and spec.loadBalancerIP.
@@ -303,6 +303,7 @@ type Speaker struct {
 	Alive      int      // speakers that it sees alive, itself included; 0 = it does not hear others
 	Missing    []string // nodes whose speakers it saw alive once and misses
 	Interfaces []Interface
+	Gateways   []netip.Addr // next hops of the node's default routes, without link-local ones; sorted
 	L2         []L2Holding
 	Conflicts  []L2Conflict
 	Sessions   []Session

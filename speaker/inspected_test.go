@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -36,7 +37,8 @@ func TestInspected(t *testing.T) {
 		r := NewRecorder("v1", time.Now(), func(_ context.Context, status v1beta1.SpeakerStatusStatus) error { written = status; return nil }, slog.New(slog.DiscardHandler))
 		report := func(node *inspect.Node) []metav1.Condition {
 			in.node = node
-			r.Report(Report{Node: s.inspected(nil, pools)})
+			troubles, gateways := s.inspected(nil, pools)
+			r.Report(Report{Node: troubles, Gateways: gateways})
 			r.Flush(t.Context())
 			return written.Conditions
 		}
@@ -45,11 +47,14 @@ func TestInspected(t *testing.T) {
 			t.Fatalf("conditions %+v", first)
 		}
 		<-time.After(time.Minute)
-		gateway := []inspect.Gateway{{Interface: "eth0", Addr: netip.MustParseAddr("192.0.2.1"), Family: config.IPv4}}
+		gateway := []inspect.Gateway{{Interface: "eth0", Addr: netip.MustParseAddr("fe80::1"), Family: config.IPv6}, {Interface: "eth0", Addr: netip.MustParseAddr("192.0.2.1"), Family: config.IPv4}}
 		second := report(&inspect.Node{Drifting: true, Gateways: gateway})
 		clock := meta.FindStatusCondition(second, inspect.ClockUnsynchronised)
 		if len(second) != 3 || !clock.LastTransitionTime.Equal(&first[1].LastTransitionTime) || !meta.IsStatusConditionTrue(second, inspect.GatewayInPool) {
 			t.Errorf("conditions %+v", second)
+		}
+		if diff := cmp.Diff([]string{"192.0.2.1"}, written.Gateways); diff != "" {
+			t.Errorf("gateways (-want +got):\n%s", diff)
 		}
 		if third := report(&inspect.Node{}); len(third) != 1 {
 			t.Errorf("conditions %+v", third)

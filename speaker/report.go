@@ -26,7 +26,8 @@ import (
 // Report is what a speaker tells of itself, as values.
 type Report struct {
 	Interfaces []config.Interface
-	Known      int // speakers known to gossip, this one included; 0 while gossip does not run
+	Gateways   []netip.Addr // of the node's default routes, without link-local ones; sorted
+	Known      int          // speakers known to gossip, this one included; 0 while gossip does not run
 	Alive      int
 	Missing    []string // nodes whose speakers gossip misses, sorted
 	L2         []config.L2Holding
@@ -80,17 +81,18 @@ func (s *Speaker) report(facts decide.Facts, view *member.View) Report {
 			Message: "the API server has not answered since this speaker started; what it announces is as of " + since.UTC().Format(time.RFC3339),
 		})
 	}
-	r.Node = s.inspected(r.Interfaces, facts.Config.Pools)
+	r.Node, r.Gateways = s.inspected(r.Interfaces, facts.Config.Pools)
 	slices.SortStableFunc(r.Troubles, func(a, b Trouble) int { return strings.Compare(a.Reason, b.Reason) })
 	return r
 }
 
-// inspected returns what is wrong with the node.
-func (s *Speaker) inspected(interfaces []config.Interface, pools []*config.Pool) []inspect.Trouble {
+// inspected returns what is wrong with the node, and its default gateways.
+func (s *Speaker) inspected(interfaces []config.Interface, pools []*config.Pool) ([]inspect.Trouble, []netip.Addr) {
 	if s.opt.Inspect == nil {
-		return nil
+		return nil, nil
 	}
-	return inspect.Judge(s.opt.Inspect.Node(), interfaces, pools)
+	node := s.opt.Inspect.Node()
+	return inspect.Judge(node, interfaces, pools), node.Beyond()
 }
 
 // holdings returns what is answered for, without what this node answers in another's name: that is the other's to report.
@@ -268,6 +270,9 @@ func (r Report) status(version string, started time.Time, conditions []metav1.Co
 			item.Subnets = append(item.Subnets, p.String())
 		}
 		out.Interfaces = append(out.Interfaces, item)
+	}
+	for _, a := range r.Gateways {
+		out.Gateways = append(out.Gateways, a.String())
 	}
 	if len(r.L2)+len(r.Conflicts) > 0 {
 		out.L2 = &v1beta1.SpeakerL2{}

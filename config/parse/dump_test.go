@@ -96,7 +96,7 @@ func dump(s *config.Snapshot) string {
 		fmt.Fprintf(&b, "released %s %v%s\n", r.Key, r.Ingress, uid(r.UID))
 	}
 	for _, f := range s.Foreign {
-		fmt.Fprintf(&b, "foreign %s %s\n", f.Service, f.Addr)
+		fmt.Fprintf(&b, "foreign %s %s\n", f.Addr, f.Owner)
 	}
 	for _, p := range s.Pools {
 		fmt.Fprintf(&b, "pool %s %v auto=%t", p.Name, p.Ranges, p.AutoAssign)

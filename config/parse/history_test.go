@@ -240,7 +240,7 @@ func (c *cluster) stepConfig() {
 // forget keeps of a memory only what changes the meaning of objects: last good versions, and what was ours. What is cached is lost.
 func forget(m Memory) Memory {
 	next := newMemory(m.m.options)
-	forgetKind(&m.m.pools, &next.pools, func(s *poolSpec) { s.nodeEpoch, s.networkEpoch = 0, 0 })
+	forgetKind(&m.m.pools, &next.pools, func(s *poolSpec) { s.nodeEpoch, s.networkEpoch, s.gatewayEpoch = 0, 0, 0 })
 	forgetKind(&m.m.reserved, &next.reserved, func(*reservationSpec) {})
 	forgetKind(&m.m.peers, &next.peers, func(s *peerSpec) { s.nodes.memo = memo[string]{} })
 	forgetScope := func(s *scope) { s.nodes.memo, s.services.memo = memo[string]{}, memo[config.Key]{} }

@@ -27,6 +27,7 @@ const (
 	DuplicateAddress = "DuplicateAddress" // pool: an address stands in it twice (it is in force all the same)
 	OverlappingPool  = "OverlappingPool"  // pool: an older pool has the address
 	NodeAddress      = "NodeAddress"      // pool, reservation: a node has the address, so it is never given to a Service
+	GatewayAddress   = "GatewayAddress"   // pool: the default gateway of a node has the address, so it is never given to a Service
 	ServiceCIDR      = "ServiceCIDR"      // pool: the cluster takes ClusterIPs from there
 	PodCIDR          = "PodCIDR"          // pool: a node's pods have addresses from there
 	NothingExcluded  = "NothingExcluded"  // pool: an exclusion touches none of its addresses

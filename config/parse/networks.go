@@ -87,8 +87,8 @@ func (o *occupants) within(ranges []config.Range) []string {
 
 // surroundings is what pools must keep clear of. It is gathered when it changed and a pool asks.
 type surroundings struct {
-	nodeEpoch, networkEpoch uint64
-	nodes, pods, clusterIPs occupants
+	nodeEpoch, networkEpoch, gatewayEpoch uint64
+	nodes, pods, clusterIPs, gateways     occupants
 }
 
 // around returns what pools must keep clear of, up to date.
@@ -115,27 +115,33 @@ func (w *world) around() *surroundings {
 		}
 		s.clusterIPs = newOccupants(all)
 	}
+	if s.gatewayEpoch != w.memory.gateways.epoch {
+		s.gatewayEpoch = w.memory.gateways.epoch
+		s.gateways = newOccupants(w.memory.gateways.all)
+	}
 	return s
 }
 
 func rangeOf(p netip.Prefix) config.Range { return config.Range{From: p.Addr(), To: lastOf(p)} }
 
-// crossing finds what a pool has in common with nodes, their pods, and ClusterIPs. The answer is kept until one of the two changes.
+// crossing finds what a pool has in common with nodes, their gateways and pods, and ClusterIPs. The answer is kept until one of them changes.
 func (w *world) crossing(spec *poolSpec) []config.Problem {
 	s := w.around()
-	if spec.nodeEpoch == s.nodeEpoch && spec.networkEpoch == s.networkEpoch {
+	if spec.nodeEpoch == s.nodeEpoch && spec.networkEpoch == s.networkEpoch && spec.gatewayEpoch == s.gatewayEpoch {
 		return spec.crossing
 	}
-	spec.nodeEpoch, spec.networkEpoch, spec.crossing = s.nodeEpoch, s.networkEpoch, nil
+	spec.nodeEpoch, spec.networkEpoch, spec.gatewayEpoch, spec.crossing = s.nodeEpoch, s.networkEpoch, s.gatewayEpoch, nil
+	given := config.Subtract(spec.ranges, spec.excluded)
 	for _, c := range []struct {
 		with         *occupants
 		reason, text string
 	}{
 		{&s.nodes, NodeAddress, "the pool contains addresses of nodes, which are never given to a Service: "},
+		{&s.gateways, GatewayAddress, "the pool contains default gateways, which are never given to a Service: "},
 		{&s.pods, PodCIDR, "the pool contains addresses that pods get, take them out: "},
 		{&s.clusterIPs, ServiceCIDR, "the pool contains addresses that ClusterIPs are taken from, take them out: "},
 	} {
-		if found := c.with.within(spec.ranges); len(found) > 0 {
+		if found := c.with.within(given); len(found) > 0 {
 			spec.crossing = append(spec.crossing, config.Problem{Field: "spec.addresses", Reason: c.reason, Warning: true, Message: c.text + few(found)})
 		}
 	}

@@ -66,6 +66,7 @@ type memory struct {
 	services services
 	nodes    nodes
 	networks networks
+	gateways gateways
 	around   surroundings
 	admitted admission
 	speakers map[string]*speakerEntry
@@ -100,6 +101,7 @@ func Parse(in Objects, last Memory) (*config.Snapshot, Memory) {
 	m.services.take(in)
 	snap.Released = m.services.released(in.Left)
 	snap.Speakers = parseSpeakers(m.speakers, in.Speakers)
+	m.gateways.update(snap.Speakers)
 
 	w := &world{memory: m, nodes: snap.Nodes, now: in.Now, secrets: make(map[string]*corev1.Secret), secretsUnread: in.SecretsUnread, secretsUnseen: in.SecretsUnseen}
 	for _, s := range in.Secrets {

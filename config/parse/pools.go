@@ -25,8 +25,8 @@ type poolSpec struct {
 	quota      int         // 0: none
 	retain     time.Duration
 
-	nodeEpoch, networkEpoch uint64           // that crossing was found out for
-	crossing                []config.Problem // what it has in common with nodes, pods and ClusterIPs
+	nodeEpoch, networkEpoch, gatewayEpoch uint64           // that crossing was found out for
+	crossing                              []config.Problem // what it has in common with nodes, pods and ClusterIPs
 }
 
 type poolInForce struct {

@@ -51,6 +51,11 @@ func parseSpeaker(o *v1beta1.SpeakerStatus) *config.Speaker {
 	for _, i := range o.Status.Interfaces {
 		s.Interfaces = append(s.Interfaces, config.Interface{Name: i.Name, MAC: strings.ToLower(i.MAC), Up: i.Up, Subnets: parsePrefixes(i.Subnets)})
 	}
+	for _, text := range o.Status.Gateways {
+		if a, err := netip.ParseAddr(text); err == nil {
+			s.Gateways = append(s.Gateways, a.Unmap())
+		}
+	}
 	if o.Status.L2 != nil {
 		for _, h := range o.Status.L2.Addresses {
 			if a, err := netip.ParseAddr(h.Address); err == nil {

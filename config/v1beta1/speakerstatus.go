@@ -49,6 +49,12 @@ type SpeakerStatusStatus struct {
 	// +listMapKey=name
 	Interfaces []SpeakerInterface `json:"interfaces,omitempty"`
 
+	// Next hops of the node's default routes, which no Service can have; link-local ones are left out.
+	//
+	// +optional
+	// +listType=atomic
+	Gateways []string `json:"gateways,omitempty"`
+
 	// What the speaker knows of the other speakers.
 	//
 	// +optional

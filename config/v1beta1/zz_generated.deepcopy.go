@@ -1244,6 +1244,11 @@ func (in *SpeakerStatusStatus) DeepCopyInto(out *SpeakerStatusStatus) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.Gateways != nil {
+		in, out := &in.Gateways, &out.Gateways
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.Gossip != nil {
 		in, out := &in.Gossip, &out.Gossip
 		*out = new(SpeakerGossip)

@@ -34,7 +34,7 @@ func newChange(now time.Time) *change {
 	return &change{now: now, keys: make(map[string]bool), wake: make(map[config.Key]bool)}
 }
 
-// compareConfig takes in pools, nodes, and what other load balancers have. It reports whether they differ.
+// compareConfig takes in pools, nodes, and what others have. It reports whether they differ.
 func (p *Planner) compareConfig(in *config.Snapshot) bool {
 	unsure := p.Unsure || slices.ContainsFunc(in.Problems, func(x config.Problem) bool {
 		return x.Kind == "IPAddressPool" && !x.Warning && !x.LastGood && !hasPool(in.Pools, x.Name)

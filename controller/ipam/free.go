@@ -88,32 +88,6 @@ func (f *fresh) add(a netip.Addr) {
 	}
 }
 
-// subtract returns the parts of sorted, disjoint ranges that are not in others of the same kind.
-func subtract(ranges, without []config.Range) []config.Range {
-	var out []config.Range
-	for _, r := range ranges {
-		for len(without) > 0 && without[0].To.Compare(r.From) < 0 {
-			without = without[1:]
-		}
-		from := r.From
-		for _, w := range without {
-			if w.From.Compare(r.To) > 0 {
-				break
-			}
-			if from.Compare(w.From) < 0 {
-				out = append(out, config.Range{From: from, To: w.From.Prev()})
-			}
-			if from = w.To.Next(); !from.IsValid() || from.BitLen() != r.To.BitLen() {
-				break
-			}
-		}
-		if from.IsValid() && from.BitLen() == r.To.BitLen() && from.Compare(r.To) <= 0 {
-			out = append(out, config.Range{From: from, To: r.To})
-		}
-	}
-	return out
-}
-
 // queue is a set of addresses in the order in which they came free.
 type queue struct {
 	order []ticket // from head on; those that are not in the map with the same number have been taken out

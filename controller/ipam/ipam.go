@@ -13,8 +13,8 @@
 // given out last, after all that were never used and those that came free before.
 //
 // A Planner remembers its last plan and does again only what a change can reach: the Services that changed, those they share addresses with,
-// and those that wait for something that came free. When the pools, the nodes or the addresses of other load
-// balancers change it begins anew. Neither time nor memory depend on the
+// and those that wait for something that came free. When the pools, the nodes or the addresses of others change
+// it begins anew. Neither time nor memory depend on the
 // size of a pool.
 package ipam
 

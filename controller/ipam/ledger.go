@@ -15,7 +15,7 @@ type slot struct {
 	holders []*claim  // who hold it
 	leavers []*claim  // whose status shows it, though they must give it up
 	node    string    // whose own it is; "" = no node's
-	foreign string    // Service of another load balancer that has it; "" = none
+	foreign string    // who else has it, for people; "" = nobody
 	booking *booking  // for whom it is reserved
 	class   class     // as it is accounted for
 	touched bool      // in the course of this plan
@@ -36,7 +36,7 @@ const (
 	assigned
 	reserved
 	barred    // a node's own
-	elsewhere // a Service's that another load balancer serves
+	elsewhere // somebody else's
 	classes
 )
 

@@ -134,7 +134,7 @@ func (m *model) givable(a netip.Addr) bool {
 	return !odd || !p.AvoidBuggy
 }
 
-// othersOf names the node, or the Service of another load balancer, that has the address; "" for none.
+// othersOf names the node, or whoever else has the address; "" for none.
 func (m *model) othersOf(a netip.Addr) string {
 	for _, n := range m.in.Nodes {
 		if slices.Contains(n.Addresses, a) {
@@ -143,7 +143,7 @@ func (m *model) othersOf(a netip.Addr) string {
 	}
 	for _, f := range m.in.Foreign {
 		if f.Addr == a {
-			return f.Service.String()
+			return f.Owner
 		}
 	}
 	return ""

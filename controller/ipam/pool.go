@@ -51,7 +51,7 @@ func (p *Planner) buildPools(in *config.Snapshot) {
 		for _, r := range in.Ranges {
 			p.index = append(p.index, span{r, out})
 		}
-		for _, r := range subtract(in.Ranges, in.Excluded) {
+		for _, r := range config.Subtract(in.Ranges, in.Excluded) {
 			s := &out.spaces[familyIndex(config.FamilyOf(r.From))]
 			s.total = saturatingAdd(s.total, size(r))
 			if in.AvoidBuggy && s.family == config.IPv4 {
@@ -77,9 +77,9 @@ func (p *Planner) buildPools(in *config.Snapshot) {
 		if p.poolOf(f.Addr) == nil {
 			continue
 		}
-		if s, name := p.at(f.Addr), f.Service.String(); s.foreign == "" || name < s.foreign {
+		if s := p.at(f.Addr); s.foreign == "" || f.Owner < s.foreign {
 			p.touch(s)
-			s.foreign = name
+			s.foreign = f.Owner
 		}
 	}
 }
@@ -161,7 +161,7 @@ func (s *space) note(p *pool) note {
 // text says what became of all the addresses: 4 of 4 IPv4 assigned.
 func (n note) text(f config.Family) string {
 	var what []string
-	for c, word := range map[class]string{assigned: "assigned", reserved: "reserved", barred: "held by nodes", elsewhere: "held by other load balancers"} {
+	for c, word := range map[class]string{assigned: "assigned", reserved: "reserved", barred: "held by nodes", elsewhere: "held by others"} {
 		if n.kinds[c] {
 			what = append(what, word)
 		}

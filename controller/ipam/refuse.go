@@ -74,7 +74,7 @@ func (p *Planner) refuse(c *claim, a netip.Addr) refusal {
 	case s.node != "":
 		return refusal{AddressInUse, name + " is an address of node " + s.node}
 	case s.foreign != "":
-		return refusal{AddressInUse, name + " is held by Service " + s.foreign + ", which another load balancer serves"}
+		return refusal{AddressInUse, name + " is held by " + s.foreign}
 	case s.booking != nil && s.booking.service != c.svc.Key:
 		return refusal{AddressReserved, name + " is reserved for Service " + s.booking.service.String() + s.booking.by()}
 	}

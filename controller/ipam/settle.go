@@ -131,7 +131,7 @@ func (p *pool) fill(taken []netip.Addr) {
 			holes = append(holes, config.Range{From: taken[i], To: taken[i]})
 		}
 	}
-	free := subtract(subtract(p.Ranges, p.Excluded), holes)
+	free := config.Subtract(config.Subtract(p.Ranges, p.Excluded), holes)
 	for _, r := range slices.Backward(free) {
 		s := &p.spaces[familyIndex(config.FamilyOf(r.From))]
 		s.fresh = append(s.fresh, r)

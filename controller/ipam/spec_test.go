@@ -27,7 +27,7 @@ import (
 //	                                     an IPAddressPool
 //	broken NAME                          an IPAddressPool that is left out
 //	node NAME ADDR...
-//	foreign NS/NAME ADDR                 a Service that another load balancer serves, with its address
+//	foreign NAME ADDR                    somebody else with an address
 //	service NS/NAME [v4|v6|v4,v6|v6,v4] [prefer|require] [pool=A,B] [ip=A,B] [holds=A,B] [invalid] [foreign] [deleting] [waiting]
 //	    [share=KEY] [ports=TCP/80,UDP/53] [local] [app=NAME]
 //	                                     youngest last; named again it keeps its age and status, everything else is replaced
@@ -112,7 +112,7 @@ func (w *world) do(t testing.TB, f []string) {
 		w.snap.Nodes = append(w.snap.Nodes, &config.Node{Name: f[1], Addresses: addrs(strings.Join(f[2:], ","))})
 	case "foreign":
 		w.delete("foreign", f[1])
-		w.snap.Foreign = append(w.snap.Foreign, config.Foreign{Addr: netip.MustParseAddr(f[2]), Service: key(f[1])})
+		w.snap.Foreign = append(w.snap.Foreign, config.Foreign{Addr: netip.MustParseAddr(f[2]), Owner: f[1]})
 	case "service":
 		w.service(t, f[1:])
 	case "reserve":
@@ -281,7 +281,7 @@ func (w *world) delete(kind, name string) {
 	case "node":
 		w.snap.Nodes = slices.DeleteFunc(slices.Clone(w.snap.Nodes), func(n *config.Node) bool { return n.Name == name })
 	case "foreign":
-		w.snap.Foreign = slices.DeleteFunc(slices.Clone(w.snap.Foreign), func(f config.Foreign) bool { return f.Service.String() == name })
+		w.snap.Foreign = slices.DeleteFunc(slices.Clone(w.snap.Foreign), func(f config.Foreign) bool { return f.Owner == name })
 	case "reserve":
 		w.snap.Reservations = slices.DeleteFunc(slices.Clone(w.snap.Reservations), func(r *config.Reservation) bool { return r.Name == name })
 	case "service":

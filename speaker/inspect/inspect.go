@@ -195,6 +195,18 @@ func (n *Node) gateways(pools []*config.Pool) Trouble {
 	return Trouble{GatewayInPool, strings.Join(found, "; ") + ": exclude it from the pool, or a Service that is given it cuts the node off"}
 }
 
+// Beyond lists the default gateways that an address of a pool could be, sorted: all but link-local ones.
+func (n *Node) Beyond() []netip.Addr {
+	var out []netip.Addr
+	for _, g := range n.Gateways {
+		if g.Addr.IsValid() && !g.Addr.IsLinkLocalUnicast() {
+			out = append(out, g.Addr)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
 func excluded(p *config.Pool, a netip.Addr) bool {
 	return slices.ContainsFunc(p.Excluded, func(r config.Range) bool { return r.Contains(a) })
 }

@@ -180,7 +180,7 @@ func surroundings(p *picture.Picture) ([]finding.Finding, string) {
 }
 
 func around(reason string) bool {
-	return slices.Contains([]string{"NodeAddress", "ServiceCIDR", "PodCIDR"}, reason)
+	return slices.Contains([]string{"NodeAddress", "GatewayAddress", "ServiceCIDR", "PodCIDR"}, reason)
 }
 
 func configuration(p *picture.Picture) ([]finding.Finding, string) {
