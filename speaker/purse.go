@@ -8,9 +8,9 @@ const minInterval = 2 * time.Millisecond
 // With thousands of Services there are thousands of changes one after another at times, and to act on each of them by itself costs many times
 // what it does to act on those of a moment together: here, and in the sessions, at the routers, and in garbage.
 const (
-	purseShare = 100                   // of the time one part in so many may be spent on weighing facts that keep changing,
-	purseMost  = 10 * time.Millisecond // so much of which is saved up while nothing changes,
-	longRest   = 50 * time.Millisecond // and no change waits for longer than this
+	purseShare = 100                    // of the time one part in so many may be spent on weighing facts that keep changing,
+	purseMost  = 10 * time.Millisecond  // so much of which is saved up while nothing changes,
+	longRest   = 100 * time.Millisecond // and no change waits for longer than this
 )
 
 // purse is the time that may be spent. A few changes after a pause are acted on as they come.

@@ -16,8 +16,8 @@ func TestPurse(t *testing.T) {
 	}{
 		{"a few after a pause", hour, time.Millisecond, 10, 10, 20},
 		{"many cheap ones", hour, 20 * time.Microsecond, 1000, 1000, 2000},
-		{"many dear ones", hour, time.Millisecond, 110, 10, 20 + 100*50},
-		{"a very dear one has no successor for a moment only", hour, time.Second, 1, 0, 50},
+		{"many dear ones", hour, time.Millisecond, 110, 10, 20 + 100*100},
+		{"a very dear one has no successor for a moment only", hour, time.Second, 1, 0, 100},
 		{"just begun", 0, 100 * time.Microsecond, 10, 0, 10 * 10},
 	} {
 		now := time.Unix(1000, 0)
