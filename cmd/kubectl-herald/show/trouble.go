@@ -7,6 +7,7 @@ import (
 	"github.com/heraldlb/herald/cmd/kubectl-herald/explain"
 	"github.com/heraldlb/herald/cmd/kubectl-herald/finding"
 	"github.com/heraldlb/herald/cmd/kubectl-herald/picture"
+	"github.com/heraldlb/herald/config"
 )
 
 // missing says what is not there at all.
@@ -108,6 +109,9 @@ func sessions(p *picture.Picture) []finding.Finding {
 		}
 		for _, b := range s.Sessions {
 			if b.State == picture.Established {
+				if b.BFD != "" && b.BFD != "Up" {
+					out = append(out, unwatched(s.Node, b))
+				}
 				continue
 			}
 			out = append(out, finding.Finding{
@@ -117,4 +121,13 @@ func sessions(p *picture.Picture) []finding.Finding {
 		}
 	}
 	return out
+}
+
+// unwatched says that BFD does not see the router of a session which is up.
+func unwatched(node string, b config.Session) finding.Finding {
+	return finding.Finding{
+		Level: finding.Warning, About: "BGP session of " + node + " to " + b.Peer, Reason: "BFDDown",
+		Message: "the session is up, and BFD is " + b.BFD + ": a failure is noticed when the hold time is over, not sooner",
+		Remedy:  "let the router run BFD for this neighbour (UDP 3784, multihop 4784), or take bfdProfile out of the BGPPeer",
+	}
 }
