@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"github.com/heraldlb/herald/cmd/daemon"
@@ -36,6 +37,7 @@ func (r *rooms) tasks() []daemon.Task {
 		{Name: "l2", Run: r.l2.Run},
 		{Name: "bgp", Run: func(ctx context.Context) error { return untilFarewell(ctx, r.bgp.Run) }},
 		{Name: "status", Run: r.recorder.Run},
+		{Name: "memory", Run: func(ctx context.Context) error { tidy(ctx, r.speaker.Ready, debug.FreeOSMemory); return nil }},
 	}
 	if r.claims != nil {
 		out = append(out, daemon.Task{Name: "claims", Run: r.claims.Run})
