@@ -62,6 +62,11 @@ func (p *Planner) buildPools(in *config.Snapshot) {
 		p.byName[in.Name] = out
 	}
 	slices.SortStableFunc(p.index, func(a, b span) int { return a.From.Compare(b.From) })
+	p.markOthers(in)
+}
+
+// markOthers notes the addresses of pools that nodes and others have.
+func (p *Planner) markOthers(in *config.Snapshot) {
 	for _, n := range in.Nodes {
 		for _, a := range n.Addresses {
 			if p.poolOf(a) == nil {

@@ -71,10 +71,8 @@ func (p *Planner) refuse(c *claim, a netip.Addr) refusal {
 		s = &slot{}
 	}
 	switch {
-	case s.node != "":
-		return refusal{AddressInUse, name + " is an address of node " + s.node}
-	case s.foreign != "":
-		return refusal{AddressInUse, name + " is held by " + s.foreign}
+	case s.others():
+		return refusal{AddressInUse, name + s.othersText()}
 	case s.booking != nil && s.booking.service != c.svc.Key:
 		return refusal{AddressReserved, name + " is reserved for Service " + s.booking.service.String() + s.booking.by()}
 	}
@@ -86,6 +84,13 @@ func (p *Planner) refuse(c *claim, a netip.Addr) refusal {
 		return refusal{QuotaExceeded, name + " is in pool " + in.Name + ": " + in.quotaText(c.svc.Namespace, f)}
 	}
 	return refusal{}
+}
+
+func (s *slot) othersText() string {
+	if s.node != "" {
+		return " is an address of node " + s.node
+	}
+	return " is held by " + s.foreign
 }
 
 func (b *booking) by() string {
