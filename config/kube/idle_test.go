@@ -305,6 +305,7 @@ func (h *host) Interfaces() []config.Interface { return h.links }
 func (h *host) Changed() <-chan struct{}       { return nil }
 
 func (g gossip) Changed() <-chan struct{}   { return g.said }
+func (g gossip) Urgent() <-chan struct{}    { return nil }
 func (g gossip) SetSeeds([]netip.AddrPort)  {}
 func (g gossip) Resync()                    {}
 func (g gossip) Publish(self decide.Member) { g.mu.Lock(); g.self = self; g.mu.Unlock() }
