@@ -18,6 +18,7 @@ type Keyed struct {
 	key     func() ([]byte, error) // nil key: not there yet
 	open    func(key []byte) *member.Member
 	changed chan struct{}
+	urgent  chan struct{}
 	log     *slog.Logger
 
 	mu     sync.Mutex
@@ -28,7 +29,7 @@ type Keyed struct {
 
 // NewKeyed returns a Keyed that does nothing until Run. key returns nil while there is no key; an error is logged, and asked again.
 func NewKeyed(key func() ([]byte, error), open func(key []byte) *member.Member, log *slog.Logger) *Keyed {
-	return &Keyed{key: key, open: open, changed: make(chan struct{}, 1), log: log}
+	return &Keyed{key: key, open: open, changed: make(chan struct{}, 1), urgent: make(chan struct{}, 1), log: log}
 }
 
 // How often the key is looked for, and, once there is one, whether it is another. All must have seen a new one before any speaks with it,
@@ -119,18 +120,21 @@ func (k *Keyed) follow(ctx context.Context, m *member.Member, last []byte) {
 
 func (k *Keyed) forward(ctx context.Context, m *member.Member) {
 	for {
-		k.poke()
+		poke(k.changed)
 		select {
 		case <-ctx.Done():
 			return
 		case <-m.Changed():
+		case <-m.Urgent():
+			poke(k.urgent)
 		}
 	}
 }
 
-func (k *Keyed) poke() {
+// poke leaves a signal, unless there is one already.
+func poke(c chan<- struct{}) {
 	select {
-	case k.changed <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -151,6 +155,9 @@ func (k *Keyed) View() *member.View {
 
 // Changed tells that View may have changed.
 func (k *Keyed) Changed() <-chan struct{} { return k.changed }
+
+// Urgent tells that a speaker came or went, or is in another state.
+func (k *Keyed) Urgent() <-chan struct{} { return k.urgent }
 
 // Publish replaces what this speaker says of itself.
 func (k *Keyed) Publish(self decide.Member) {

@@ -1,8 +1,12 @@
 package speaker
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/heraldlb/herald/config"
 )
 
 // TestPurse spends time on changes that come one after the other.
@@ -40,4 +44,40 @@ func TestPurse(t *testing.T) {
 			t.Errorf("%s: %d at once, %s in all; want about %d, %d ms", tt.name, atOnce, total, tt.atOnce, tt.total)
 		}
 	}
+}
+
+// TestUrgentNewsCutTheRest: with all its time spent, a speaker rests before it acts on a Service that changed, but not when an interface does.
+func TestUrgentNewsCutTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := w.speaker("node-1")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		w.change(func(w *world) {
+			w.snap = &config.Snapshot{Synced: true, Nodes: []*config.Node{{Name: "node-1"}}}
+			w.slow = longRest / 2 // more than can be saved up
+		})
+		for _, tt := range []struct {
+			what   string
+			news   chan struct{}
+			urgent bool
+		}{{"a Service", w.source, false}, {"an interface", w.link, true}} {
+			<-time.After(time.Minute)
+			poke(w.source)
+			<-time.After(longRest * 3 / 4) // it is resting now
+			w.read(func(x *world) { x.links = []config.Interface{{Name: tt.what}} })
+			poke(tt.news)
+			<-time.After(longRest / 4)
+			var seen bool
+			w.read(func(x *world) { seen = len(x.report.Interfaces) == 1 && x.report.Interfaces[0].Name == tt.what })
+			if seen != tt.urgent {
+				t.Errorf("%s: acted on while resting: %t, want %t", tt.what, seen, tt.urgent)
+			}
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }

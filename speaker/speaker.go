@@ -41,6 +41,7 @@ type Links interface {
 type Gossip interface {
 	View() *member.View
 	Changed() <-chan struct{}
+	Urgent() <-chan struct{} // a speaker came or went, or is in another state; Changed tells of that, too
 	Publish(decide.Member)
 	SetSeeds([]netip.AddrPort)
 	Resync() // asks the others for all they know; View.Heard tells when one has answered
@@ -138,40 +139,43 @@ func (s *Speaker) Ready() bool { return s.ready.Load() }
 // Run weighs the facts whenever one of them changes, until ctx ends. It leaves what is announced as it is: the reconcilers know on
 // their own what a stop means.
 func (s *Speaker) Run(ctx context.Context) error {
-	changed := make(chan struct{}, 1)
+	changed, urgent := make(chan struct{}, 1), make(chan struct{}, 1)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { s.forward(ctx, changed); return nil })
-	g.Go(func() error { s.pulse.run(ctx, changed); return nil })
-	g.Go(func() error { s.loop(ctx, changed); return nil })
+	g.Go(func() error { s.forward(ctx, changed, urgent); return nil })
+	g.Go(func() error { s.pulse.run(ctx, urgent); return nil })
+	g.Go(func() error { s.loop(ctx, changed, urgent); return nil })
 	return g.Wait()
 }
 
-// forward joins the notifications of all inputs into one coalesced signal.
-func (s *Speaker) forward(ctx context.Context, out chan<- struct{}) {
+// forward joins the notifications of all inputs into one coalesced signal, and into another those of what others wait for: that an address has
+// lost its node, most of all.
+func (s *Speaker) forward(ctx context.Context, changed, urgent chan<- struct{}) {
 	var inspected <-chan struct{}
 	if s.opt.Inspect != nil {
 		inspected = s.opt.Inspect.Changed()
 	}
 	for {
+		out := changed
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.opt.Source.Changed():
+		case <-s.opt.Gossip.Urgent():
+			out = urgent
 		case <-s.opt.Links.Changed():
+			out = urgent
+		case <-s.opt.Source.Changed():
 		case <-s.opt.Gossip.Changed():
 		case <-s.opt.L2.Changed():
 		case <-s.opt.BGP.Changed():
 		case <-inspected:
 		}
-		select {
-		case out <- struct{}{}:
-		default:
-		}
+		poke(out)
 	}
 }
 
-func (s *Speaker) loop(ctx context.Context, changed <-chan struct{}) {
-	p := purse{filled: time.Now()}
+// loop weighs the facts, and rests in between unless something is urgent.
+func (s *Speaker) loop(ctx context.Context, changed, urgent <-chan struct{}) {
+	p := purse{left: purseMost, filled: time.Now()}
 	for {
 		var again <-chan time.Time
 		began := time.Now()
@@ -181,11 +185,14 @@ func (s *Speaker) loop(ctx context.Context, changed <-chan struct{}) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-urgent:
+			continue
 		case <-time.After(p.spend(time.Now(), time.Since(began))):
 		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-urgent:
 		case <-changed:
 		case <-again:
 		}

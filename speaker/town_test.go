@@ -465,6 +465,7 @@ func (h houseLinks) Interfaces() []config.Interface {
 type houseGossip struct{ *house }
 
 func (h houseGossip) Changed() <-chan struct{}    { return h.gossip }
+func (h houseGossip) Urgent() <-chan struct{}     { return nil }
 func (h houseGossip) SetSeeds(_ []netip.AddrPort) {}
 
 func (h houseGossip) View() *member.View {

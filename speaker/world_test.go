@@ -60,13 +60,6 @@ func (w *world) read(look func(*world)) {
 	look(w)
 }
 
-func poke(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
 func (w *world) speaker(node string) *Speaker {
 	return New(Options{
 		Node: node, Started: time.Now(), GossipPort: 7947,
@@ -103,6 +96,7 @@ func (w worldLinks) Interfaces() (l []config.Interface) {
 type worldGossip struct{ *world }
 
 func (w worldGossip) Changed() <-chan struct{} { return w.gossip }
+func (w worldGossip) Urgent() <-chan struct{}  { return nil }
 func (w worldGossip) View() (v *member.View) {
 	w.read(func(x *world) { v = x.view })
 	return v

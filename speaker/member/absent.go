@@ -73,7 +73,7 @@ func (b *book) void(p *peer) {
 	p.absent, p.doubted, p.rec, p.since, p.came = false, false, nil, time.Time{}, time.Time{}
 	p.over = p.seen
 	b.prune()
-	b.dirty = true
+	b.dirty, b.turned = true, true
 }
 
 // lose notes that a live peer is gone that memberlist takes for alive yet; it reports whether that is news. One that restarts is waited for.

@@ -23,6 +23,7 @@ type book struct {
 	wants  map[string]bool    // live peers whose record is missing or behind
 	outrun map[string]*record // live peers that spoke, but whose earlier run counts as newer: with that run's record, to tell them
 	dirty  bool               // the view must be built anew
+	turned bool               // a peer came or went, or is in another state than before
 
 	former *record   // of an earlier run of this speaker, as others knew it when this one came; nil when they knew none
 	heard  time.Time // when the whole state of another speaker was heard last
@@ -205,7 +206,7 @@ func (b *book) alive(name string, addr netip.AddrPort) {
 		b.wants[name] = true
 	}
 	p.addr, p.live, p.lost, p.absent, p.doubted = addr, true, false, false, false
-	b.dirty = true
+	b.dirty, b.turned = true, true
 }
 
 // dead notes that the failure detector lost a peer, or that it left: its claims are void, their counters stay. One that was about to restart
@@ -220,7 +221,7 @@ func (b *book) dead(name string, late bool, now time.Time) {
 	if p.absent = p.waitFor(late, now); !p.absent {
 		b.void(p)
 	}
-	b.dirty = true
+	b.dirty, b.turned = true, true
 }
 
 // take applies a record of a peer; firsthand says that the peer itself sent it. It reports whether that was news.
@@ -247,6 +248,7 @@ func (b *book) take(rec *record, firsthand bool, now time.Time) bool {
 	if p.rec != nil && p.rec.run != rec.run {
 		p.came = now
 	}
+	b.turned = b.turned || p.rec == nil || p.rec.member.State != rec.member.State
 	p.rec, p.seen = rec, rec.stamp
 	p.note(now)
 	delete(b.wants, rec.member.Node)

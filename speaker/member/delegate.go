@@ -69,6 +69,10 @@ func aboutOf(msg any) string {
 
 // wake tells whoever has something to do now. The lock is held.
 func (m *Member) wake() {
+	if m.book.turned {
+		m.book.turned = false
+		poke(m.urgent)
+	}
 	if m.book.dirty {
 		poke(m.changed)
 	}

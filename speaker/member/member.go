@@ -53,6 +53,7 @@ type Options struct {
 type Member struct {
 	opt     Options
 	changed chan struct{}
+	urgent  chan struct{} // a speaker came or went, or changed its state
 	seeded  chan struct{} // wakes the joiner
 	unsent  chan struct{} // wakes the sender
 	bereft  chan struct{} // a member was lost
@@ -92,6 +93,7 @@ func New(opt Options) *Member {
 	m := &Member{
 		opt:     opt,
 		changed: make(chan struct{}, 1),
+		urgent:  make(chan struct{}, 1),
 		seeded:  make(chan struct{}, 1),
 		unsent:  make(chan struct{}, 1),
 		bereft:  make(chan struct{}, 1),
@@ -124,6 +126,9 @@ func New(opt Options) *Member {
 
 // Changed tells, coalesced, that View may have changed.
 func (m *Member) Changed() <-chan struct{} { return m.changed }
+
+// Urgent tells that a speaker came or went, or says that it is in another state. Changed tells of that, too.
+func (m *Member) Urgent() <-chan struct{} { return m.urgent }
 
 // View returns the present picture; nil until Run has opened gossip, or found that it cannot for now. The result must not be changed.
 func (m *Member) View() *View {

@@ -39,7 +39,9 @@ func TestClaimsSpread(t *testing.T) {
 func TestDeathIsNoticed(t *testing.T) {
 	all := cluster(t, 5)
 	all[2].Publish(self(2, manyClaims(10, 4)))
-	all[0].waitFor(t, "claims of node-02", func(v *View) bool { return len(claimsOf(v, "node-02")) == 10 })
+	for _, r := range all {
+		r.waitFor(t, "claims of node-02", func(v *View) bool { return len(claimsOf(v, "node-02")) == 10 })
+	}
 	all[2].stop()
 	for i, r := range all {
 		if i == 2 {
@@ -81,7 +83,9 @@ func TestRestart(t *testing.T) {
 		t.Run(fmt.Sprintf("noticed=%v", noticed), func(t *testing.T) {
 			all := cluster(t, 3)
 			all[1].Publish(self(1, manyClaims(10, 9)))
-			all[0].waitFor(t, "claims", func(v *View) bool { return len(claimsOf(v, "node-01")) == 10 })
+			for _, r := range all {
+				r.waitFor(t, "claims", func(v *View) bool { return len(claimsOf(v, "node-01")) == 10 })
+			}
 			all[1].stop()
 			if noticed {
 				all[0].waitFor(t, "death", func(v *View) bool { return v.Alive == 2 })

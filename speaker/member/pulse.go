@@ -104,9 +104,11 @@ func (m *Member) visit(ctx context.Context, g *errgroup.Group, patients map[stri
 			delete(patients, name)
 		}
 	}
+	if len(gaveUp) > 0 {
+		m.wake()
+	}
 	m.mu.Unlock()
 	if len(gaveUp) > 0 {
-		poke(m.changed)
 		poke(m.seeded)
 	}
 	for name, why := range gaveUp {

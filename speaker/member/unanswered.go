@@ -20,7 +20,7 @@ type unanswered struct {
 	since map[netip.AddrPort]time.Time // of the first packet that is not answered
 	quiet map[netip.AddrPort]bool      // who was given up
 	timer *time.Timer                  // runs as long as anybody owes an answer; nil before the first packet
-	over  bool // or not begun
+	over  bool                         // or not begun
 }
 
 func newUnanswered(overdue, back func(netip.AddrPort)) *unanswered {
