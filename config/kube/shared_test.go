@@ -112,8 +112,8 @@ func readAll(v reflect.Value) {
 			readAll(v.Elem())
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			readAll(v.Field(i))
+		for _, field := range v.Fields() {
+			readAll(field)
 		}
 	case reflect.Slice, reflect.Array:
 		for i := range v.Len() {

@@ -26,7 +26,10 @@ const (
 const doubts = 500 * time.Millisecond
 
 // restarting reports whether a peer has said that it restarts, and has not said anything else since.
-func (p *peer) restarting() bool { return p.rec != nil && p.rec.member.State == decide.Restarting }
+func (p *peer) restarting() bool { return p.says(decide.Restarting) }
+
+// says reports whether a peer's last word was that it is in a state.
+func (p *peer) says(s decide.State) bool { return p.rec != nil && p.rec.member.State == s }
 
 // present reports whether what a peer said stands.
 func (p *peer) present() bool { return p.rec != nil && (p.live || p.absent) }

@@ -248,7 +248,7 @@ func (b *book) take(rec *record, firsthand bool, now time.Time) bool {
 	if p.rec != nil && p.rec.run != rec.run {
 		p.came = now
 	}
-	b.turned = b.turned || p.rec == nil || p.rec.member.State != rec.member.State
+	b.turned = b.turned || !p.says(rec.member.State)
 	p.rec, p.seen = rec, rec.stamp
 	p.note(now)
 	delete(b.wants, rec.member.Node)
