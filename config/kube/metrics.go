@@ -56,8 +56,20 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		connected = 1
 	}
 	gauge(m.connected, connected)
-	for w, n := range m.client.Writes() {
-		ch <- prometheus.MustNewConstMetric(m.writes, prometheus.CounterValue, float64(n), w.Kind, w.Result)
+	m.collectWrites(ch)
+}
+
+// collectWrites tells of each kind that was ever written all results, those that have not been seen with 0: a rate needs something to begin from.
+func (m *Metrics) collectWrites(ch chan<- prometheus.Metric) {
+	writes := m.client.Writes()
+	kinds := make(map[string]bool)
+	for w := range writes {
+		kinds[w.Kind] = true
+	}
+	for kind := range kinds {
+		for _, result := range []string{WriteOK, WriteConflict, WriteGone, WriteError} {
+			ch <- prometheus.MustNewConstMetric(m.writes, prometheus.CounterValue, float64(writes[Write{kind, result}]), kind, result)
+		}
 	}
 }
 

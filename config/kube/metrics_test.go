@@ -80,6 +80,9 @@ herald_config_problems{kind="IPAddressPool"} %d
 	if err := testutil.CollectAndCompare(m, strings.NewReader(`
 # HELP herald_api_writes_total Write requests to the API server, by kind of object and result.
 # TYPE herald_api_writes_total counter
+herald_api_writes_total{kind="Service",result="conflict"} 0
+herald_api_writes_total{kind="Service",result="error"} 0
+herald_api_writes_total{kind="Service",result="gone"} 0
 herald_api_writes_total{kind="Service",result="ok"} 1
 `), "herald_api_writes_total"); err != nil {
 		t.Error(err)
