@@ -91,7 +91,9 @@ func (d *delegate) drop(err error) {
 
 // GetBroadcasts returns messages to spread with the gossip.
 func (d *delegate) GetBroadcasts(overhead, limit int) [][]byte {
-	d.m.late.tick(time.Now())
+	now := time.Now()
+	d.m.late.tick(now)
+	d.m.answers.look(now)
 	return d.m.queue.GetBroadcasts(overhead, limit)
 }
 

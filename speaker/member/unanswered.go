@@ -11,7 +11,7 @@ import (
 const answerDue = 40 * time.Millisecond
 
 // unanswered notices who was sent a packet and has not been heard since. It knows nothing of what the packets say, of which most want an
-// answer: they probe.
+// answer: they probe. It looks with each beat of gossip: a timer for each packet would cost a speaker at rest a third more.
 type unanswered struct {
 	overdue func(netip.AddrPort) // an answer is; called without the lock, must not block
 	back    func(netip.AddrPort) // one who was given up is heard; called without the lock, must not block
@@ -19,7 +19,6 @@ type unanswered struct {
 	mu    sync.Mutex
 	since map[netip.AddrPort]time.Time // of the first packet that is not answered
 	quiet map[netip.AddrPort]bool      // who was given up
-	timer *time.Timer                  // runs as long as anybody owes an answer; nil before the first packet
 	over  bool                         // or not begun
 }
 
@@ -43,24 +42,12 @@ func (u *unanswered) sent(to netip.AddrPort, now time.Time) {
 		return
 	}
 	u.since[to] = now
-	switch {
-	case len(u.since) > 1:
-	case u.timer == nil:
-		u.timer = time.AfterFunc(answerDue, u.look)
-	default:
-		u.timer.Reset(answerDue)
-	}
 }
 
 // heard notes a packet that came.
 func (u *unanswered) heard(from netip.AddrPort) {
 	u.mu.Lock()
-	if _, waits := u.since[from]; waits {
-		delete(u.since, from)
-		if len(u.since) == 0 {
-			u.timer.Stop()
-		}
-	}
+	delete(u.since, from)
 	back := u.quiet[from]
 	delete(u.quiet, from)
 	u.mu.Unlock()
@@ -77,22 +64,15 @@ func (u *unanswered) giveUp(addr netip.AddrPort) {
 	delete(u.since, addr)
 }
 
-// look tells of answers that are overdue, once for each packet, and waits for the next.
-func (u *unanswered) look() {
+// look tells of answers that are overdue, once for each packet.
+func (u *unanswered) look(now time.Time) {
 	u.mu.Lock()
-	now := time.Now()
 	var overdue []netip.AddrPort
-	next := answerDue
 	for addr, since := range u.since {
-		if left := answerDue - now.Sub(since); left > 0 {
-			next = min(next, left)
-			continue
+		if now.Sub(since) >= answerDue {
+			overdue = append(overdue, addr)
+			delete(u.since, addr)
 		}
-		overdue = append(overdue, addr)
-		delete(u.since, addr)
-	}
-	if len(u.since) > 0 && !u.over {
-		u.timer.Reset(next)
 	}
 	u.mu.Unlock()
 	for _, addr := range overdue {
@@ -105,7 +85,5 @@ func (u *unanswered) stop() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.over = true
-	if u.timer != nil {
-		u.timer.Stop()
-	}
+	clear(u.since)
 }
