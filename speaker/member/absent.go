@@ -3,6 +3,7 @@ package member
 import (
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/heraldlb/herald/speaker/decide"
@@ -89,6 +90,18 @@ func (b *book) lose(name string) bool {
 	p.live, p.lost = false, true
 	b.void(p)
 	return true
+}
+
+// found takes the loss of those back whom another speaker sees alive: memberlist does not tell of them, as it never missed them, and without
+// what they claim this speaker would take for free what is not.
+func (b *book) found(s bundle) {
+	for _, rec := range s.records {
+		p := b.peers[rec.member.Node]
+		waited := slices.ContainsFunc(s.absent, func(a absence) bool { return a.node == rec.member.Node })
+		if p != nil && p.lost && !waited {
+			b.alive(rec.member.Node, p.addr)
+		}
+	}
 }
 
 // revive takes the loss of the peer at an address back; it returns its name, or "" when none is lost there.

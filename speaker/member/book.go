@@ -311,6 +311,7 @@ func (b *book) takeDigest(d digest) bool {
 // members and claims in one step, and does not take in between what is theirs.
 func (b *book) takeBundle(s bundle, now time.Time) {
 	said := make(map[string]*record, len(s.absent))
+	b.found(s)
 	for _, rec := range s.records {
 		b.take(rec, false, now)
 		said[rec.member.Node] = rec

@@ -14,7 +14,7 @@ import (
 // memberlist finds a node dead when it has not answered several probes for long enough that its process cannot merely be late. The kernel of
 // a node is never late, so asking that is quicker: an answer to a probe that is overdue, or a lifeline that breaks, makes a speaker knock at
 // the gossip port. A refusal means that the process has ended. Silence means that the node is dead or cut off, once two speakers have met
-// with it, or one if there is no other to ask. In every other case memberlist decides, as it does for nodes that never answered a knock.
+// with it, or one if there never was another to ask. In every other case memberlist decides, as it does for nodes that never answered a knock.
 const (
 	knocks      = 5                     // without an answer are silence
 	knocksAlone = 10                    // where nobody else can look
@@ -167,7 +167,7 @@ func (w *watcher) look(ctx context.Context, node string, alarm bool) {
 	others := w.others(node)
 	f := finding{node: node, addr: s.addr, alarm: alarm}
 	times := knocks
-	if len(others) == 0 {
+	if w.alone(node) {
 		times = knocksAlone
 	}
 	s.looking = w.looks.TryGo(func() error {
@@ -235,7 +235,7 @@ func (w *watcher) conclude(node string, s *suspicion) {
 	now := time.Now()
 	s.forget(now)
 	_, own := s.silent[w.opt.Node]
-	enough := len(s.silent) >= confirmations || own && len(w.others(node)) == 0
+	enough := len(s.silent) >= confirmations || own && w.alone(node)
 	if !own && now.Sub(s.alive) < findingCounts {
 		enough = false
 	}
@@ -274,6 +274,14 @@ func (m *Member) revive(addr netip.AddrPort) {
 		poke(m.peered)
 		m.opt.Log.Info("speaker is heard again", "node", node)
 	}
+}
+
+// alone reports whether no other speaker but the one on a node was ever heard of. One that has lost the others is not: it may be the one who
+// is cut off.
+func (m *Member) alone(node string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.book.peers) == 1 && m.book.peers[node] != nil
 }
 
 // others returns some live peers besides one, in no order.

@@ -121,6 +121,11 @@ func TestLost(t *testing.T) {
 		t.Errorf("back: %+v", v)
 	}
 	a.lose("b")
+	a.takeBundle(bundle{records: []*record{b.self}}, now) // another speaker, or b itself by a stream, says that it lives
+	if v := a.view(); len(v.Members) != 1 || v.Alive != 2 || v.Members[0].Claims[netip.MustParseAddr("192.0.2.9")].Counter != 7 {
+		t.Errorf("a bundle does not bring it back: %+v", v)
+	}
+	a.lose("b")
 	a.dead("b", false, now)
 	if a.revive(port(2)) != "" {
 		t.Error("one that is dead was revived")
