@@ -16,7 +16,7 @@ var version string // set by the linker
 
 // collectAt is by how many percent memory may grow before garbage is collected, where GOGC does not say so. Most of what a speaker has is what
 // it knows of Services, and it is quiet most of the time: memory counts for more than the processor time.
-const collectAt = 50
+const collectAt = 25
 
 func main() {
 	if os.Getenv("GOGC") == "" {
