@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/heraldlb/herald/speaker/decide"
+	"github.com/heraldlb/herald/speaker/member"
 )
 
 // answer hands the Layer 2 part out: the claims to gossip, the addresses to the responders. It returns after what time to do so again (0: need
@@ -133,6 +134,30 @@ func (s *Speaker) tell(is, was decide.L2Address, had bool) {
 		// Another speaker claims it too, or has just ceased to: the neighbours may believe that one.
 		s.opt.Log.Info("address was claimed twice; announcing it again", "address", is.Addr)
 		s.opt.L2.Announce(is.Addr)
+	}
+}
+
+// correct announces everything again when a speaker is heard again that was given up: in a split it may have answered for the same addresses, and
+// have ceased to before this one could hear of it. The neighbours of either side then believe one node.
+func (s *Speaker) correct(view *member.View) {
+	if view == nil {
+		return
+	}
+	there := func(node string) bool {
+		return slices.ContainsFunc(view.Members, func(m decide.Member) bool { return m.Node == node })
+	}
+	before := len(s.lost)
+	s.lost = slices.DeleteFunc(s.lost, there)
+	back := len(s.lost) < before
+	for _, node := range view.Missing {
+		if !slices.Contains(s.lost, node) {
+			s.lost = append(s.lost, node)
+		}
+	}
+	for _, a := range s.announced {
+		if back && a.For == "" && a.Taken != decide.HandedOn {
+			s.opt.L2.Announce(a.Addr)
+		}
 	}
 }
 

@@ -112,6 +112,7 @@ type Speaker struct {
 	census    census
 	decider   *decide.Decider
 	claims    map[netip.Addr]decide.Claim // own claims, as decided last
+	lost      []string                    // nodes whose speakers were given up and have not been heard since
 	announced []decide.L2Address          // as handed out last
 	routing   *bgp.Desired                // likewise; nil: nothing was
 	last      decide.Member               // as published last
@@ -225,6 +226,7 @@ func (s *Speaker) step(now time.Time) time.Duration {
 	if settled && (!s.resume.returned || s.resume.answers) {
 		s.ready.Store(true)
 	}
+	s.correct(view)
 	again = sooner(sooner(again, s.defend(now)), s.census.take(now, headsOf(view)))
 	if snap.Synced || s.node(snap) != nil { // a report belongs to a Node, which must be known first
 		r := s.report(facts, view)
