@@ -115,6 +115,16 @@ func (b *book) revive(addr netip.AddrPort) string {
 	return ""
 }
 
+// part ends the wait for a peer that left after all, and whose word of that came after it had left.
+func (b *book) part(p *peer, rec *record) bool {
+	if p == nil || !p.absent || rec.member.State != decide.Draining || !rec.newer(p.seen) {
+		return false
+	}
+	p.seen = rec.stamp
+	b.void(p)
+	return true
+}
+
 // adopt waits for a peer whose process was gone before this speaker came: another waits for it.
 func (b *book) adopt(a absence, rec *record, now time.Time) {
 	if a.node == b.node || rec == nil || rec.member.State != decide.Restarting || a.age >= restartGrace {

@@ -233,7 +233,7 @@ func (b *book) take(rec *record, firsthand bool, now time.Time) bool {
 	b.remember(rec.member.Claims)
 	p := b.peers[rec.member.Node]
 	if p == nil || !p.live {
-		return false
+		return b.part(p, rec)
 	}
 	if p.rec != nil && !rec.newer(p.rec.stamp) {
 		if firsthand && rec.run != p.rec.run {

@@ -122,6 +122,20 @@ func TestWhoLeavesIsNotWaitedFor(t *testing.T) {
 	all[0].waitFor(t, "its end", func(v *View) bool { return len(v.Members) == 1 })
 }
 
+// TestPartingWordComesLate: the failure detector tells of the leave before the speaker's own word comes.
+func TestPartingWordComesLate(t *testing.T) {
+	now := time.Unix(1000, 0)
+	a, b := newBook("a", port(1), 1), newBook("b", port(2), 2)
+	b.publish(decide.Member{Started: 5, State: decide.Restarting, Claims: claim("192.0.2.9", 7)})
+	a.alive("b", port(2))
+	a.take(b.self, true, now)
+	a.dead("b", false, now)
+	b.publish(decide.Member{Started: 5, State: decide.Draining})
+	if !a.take(b.self, true, now) || a.take(b.self, true, now) || len(a.view().Members) != 0 {
+		t.Errorf("still waited for: %+v", a.view())
+	}
+}
+
 func TestResyncBringsWhatOthersKnow(t *testing.T) {
 	all := cluster(t, 2)
 	before := time.Now()
