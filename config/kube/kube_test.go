@@ -125,15 +125,23 @@ func start(t *testing.T, run func(context.Context) error) {
 
 func gr(resource string) schema.GroupResource { return schema.GroupResource{Resource: resource} }
 
+// runHealth runs a health until the test ends.
+func runHealth(t *testing.T) (*health, *lines) {
+	log := &lines{}
+	h := newHealth(log.logger())
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { h.run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
+	return h, log
+}
+
 func TestHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &lines{}
-		h := newHealth(log.logger())
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Go(func() { h.run(ctx) })
-		defer wg.Wait()
-		defer cancel()
+		h, log := runHealth(t)
 
 		refused := &net.OpError{Op: "dial", Err: context.DeadlineExceeded}
 		missing := apierrors.NewNotFound(gr("x"), "")
@@ -190,13 +198,7 @@ func TestHealth(t *testing.T) {
 // TestHealthGathers: what comes slowly, one resource after the other, is told in one line; what never ends is told all the same.
 func TestHealthGathers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &lines{}
-		h := newHealth(log.logger())
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Go(func() { h.run(ctx) })
-		defer wg.Wait()
-		defer cancel()
+		h, log := runHealth(t)
 		forbidden := apierrors.NewForbidden(gr("x"), "", nil)
 		for _, resource := range []string{"a", "b", "c", "d", "e"} {
 			h.report(resource, forbidden)
