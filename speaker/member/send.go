@@ -133,8 +133,14 @@ func (s *sender) tellAll(ctx context.Context, w outbox) {
 
 // node returns a peer as memberlist takes it. (Those that memberlist hands out change under its own lock.)
 func (w *outbox) node(name string) *memberlist.Node {
-	a := w.peers[name]
-	return &memberlist.Node{Name: name, Addr: a.Addr().AsSlice(), Port: a.Port()}
+	n := addressee(w.peers[name])
+	n.Name = name
+	return n
+}
+
+// addressee returns who is at an address, without a name, as memberlist takes it.
+func addressee(a netip.AddrPort) *memberlist.Node {
+	return &memberlist.Node{Addr: a.Addr().AsSlice(), Port: a.Port()}
 }
 
 // tell sends a message to one peer: what fits one packet in one. A failure is only logged: the peer is gone, or asks when it hears of the version by

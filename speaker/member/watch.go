@@ -300,8 +300,7 @@ func (m *Member) others(node string) []netip.AddrPort {
 // tell sends a message in a packet.
 func (w *watcher) tell(peers []netip.AddrPort, msg []byte) {
 	for _, addr := range peers {
-		to := &memberlist.Node{Addr: addr.Addr().AsSlice(), Port: addr.Port()}
-		if err := w.ml.SendBestEffort(to, msg); err != nil {
+		if err := w.ml.SendBestEffort(addressee(addr), msg); err != nil {
 			w.opt.Log.Debug("cannot tell a speaker", "address", addr, "error", err)
 		}
 	}
