@@ -70,13 +70,13 @@ func (d *Decider) take(v *vip) *entry {
 	if v.likes != nil {
 		e.l2.Refresh = v.likes.refresh
 	}
-	e.l2.Probe = e.l2.Taken == Elected || e.l2.Taken == TookOver && (!d.majority() || disputed(v))
+	e.l2.Probe = e.l2.Taken == Elected || e.l2.Taken == TookOver && !d.majority() || disputed(v)
 	d.giveBack(v, e)
 	return e
 }
 
-// disputed reports whether somebody else was found to use the address, so that the node that had it may never have answered: whoever takes
-// it over looks for it, too.
+// disputed reports whether somebody else was found to use the address, so that the node that has or had it may never have answered: whoever
+// begins with it looks for it, whatever entitles him to it, and nobody answers in the place of another.
 func disputed(v *vip) bool {
 	return slices.ContainsFunc(v.uses, func(u *use) bool {
 		return u.svc.Announced.Status == "False" && u.svc.Announced.Reason == string(AddressConflict)
@@ -210,6 +210,9 @@ func (d *Decider) standIn(v *vip) *entry {
 // with it. Where the endpoints are does not matter, as the frames go to the owner's node; nor do preferences. Where there is nobody else,
 // a node that is to be relieved, or is not known here, will do: it need not forward anything.
 func (d *Decider) deputy(v *vip) int32 {
+	if disputed(v) {
+		return nobody
+	}
 	if m := d.bestBridge(v, func(m *member) bool { return m.obstacle == none }); m != nobody {
 		return m
 	}

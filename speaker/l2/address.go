@@ -21,6 +21,7 @@ type address struct {
 	phase phase
 	held  time.Time // since when it is answered for and requests reach us; zero: not yet
 	user  user      // whom probes found, until they find nobody
+	hasty bool      // the next user that is found may be a speaker that is about to cease
 	turn  turn
 }
 

@@ -190,6 +190,37 @@ func TestSureWhileInUse(t *testing.T) {
 	}
 }
 
+// Where a stranger is said to use the address, being entitled to it does not make it free; but the speaker that had it may be the one who
+// answered, so it is looked for again soon.
+func TestEntitledWhileInUse(t *testing.T) {
+	for _, reason := range []decide.Reason{decide.Won, decide.TookOver, decide.Returned} {
+		inBubble(t, func(t *testing.T, w *world) {
+			links := []config.Interface{up("eth0", 2, macA)}
+			a := probed("192.0.2.1", "eth0")
+			a.Taken = decide.TookOver
+			w.use("eth0 ARP", a.Addr, macX)
+			w.set([]decide.L2Address{a}, links)
+			pass(4 * time.Millisecond)
+			a.Taken = reason
+			w.set([]decide.L2Address{a}, links)
+			pass(4 * time.Second)
+			w.check("in use")
+			if n := len(w.takeProbes()); n != 2 {
+				t.Errorf("%s: %d probes, want one at first and one soon", reason, n)
+			}
+			w.use("eth0 ARP", a.Addr, "")
+			a.Taken = decide.Kept
+			w.set([]decide.L2Address{a}, links)
+			pass(time.Second)
+			w.check("not looked for yet")
+			a.Taken = decide.Moved
+			w.set([]decide.L2Address{a}, links)
+			pass(1200 * time.Millisecond)
+			w.check("free", "eth0 ARP 192.0.2.1 at "+macA)
+		})
+	}
+}
+
 func TestProbeSwitchedOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{network: newNetwork(t)}

@@ -161,7 +161,7 @@ func (s *serving) adopt(v want, now time.Time) {
 
 // meet begins with an address.
 func (s *serving) meet(t task, now time.Time) *address {
-	a := &address{task: t}
+	a := &address{task: t, hasty: t.sure}
 	if t.probe && !t.standIn {
 		a.phase = looking
 		s.schedule.begin(a, now)
@@ -172,13 +172,18 @@ func (s *serving) meet(t task, now time.Time) *address {
 }
 
 // change goes on with an address of which something else is wanted now. Looking for a user is not given up because decide knows the address
-// for its own meanwhile, but for a better reason.
+// for its own meanwhile, but for a better reason; where a stranger is said to use it, that only makes it look again soon.
 func (s *serving) change(a *address, t task, now time.Time) {
 	was := *a
 	a.task = t
 	switch {
 	case a.phase != answering && (t.standIn || t.sure && !t.probe), was.announced() != a.announced():
 		s.answerFor(a, now)
+	case a.phase != answering && t.sure && !was.sure:
+		a.hasty = true
+		if a.phase == taken {
+			s.lookLater(a, now)
+		}
 	case a.announced() && t.refresh != was.refresh && a.turn.step >= bursts:
 		s.schedule.drop(a)
 		if t.refresh > 0 {
@@ -211,13 +216,23 @@ func (s *serving) yield(a *address, by rival, now time.Time) {
 			return
 		}
 		a.phase = taken
-		s.schedule.begin(a, now.Add(lookAgain-lookAgain/10+rand.N(lookAgain/5)))
+		s.lookLater(a, now)
 		if s.r != nil {
 			s.report(now)
 		}
 	case a.phase == looking && by.mac < s.want.mac.String():
 		s.schedule.begin(a, now.Add(lookSooner+rand.N(lookSooner/5)))
 	}
+}
+
+// lookLater has an address looked for again. Soon, for once, where another speaker has to give it up: it may have been that one that answered.
+func (s *serving) lookLater(a *address, now time.Time) {
+	wait := lookAgain
+	if a.hasty {
+		wait = lookSooner
+	}
+	a.hasty = false
+	s.schedule.begin(a, now.Add(wait-wait/10+rand.N(wait/5)))
 }
 
 // work does a portion of what is to be done: first answer, then announce.

@@ -26,6 +26,9 @@ const (
 // nothing listens at the gossip port any more, or nobody answers, there is no doubt.
 const doubts = 500 * time.Millisecond
 
+// noticed is how long after a loss the other speakers know of it, too, if it is none: until then what they pass on may be from before.
+const noticed = 500 * time.Millisecond
+
 // restarting reports whether a peer has said that it restarts, and has not said anything else since.
 func (p *peer) restarting() bool { return p.says(decide.Restarting) }
 
@@ -81,24 +84,25 @@ func (b *book) void(p *peer) {
 }
 
 // lose notes that a live peer is gone that memberlist takes for alive yet; it reports whether that is news. One that restarts is waited for.
-func (b *book) lose(name string) bool {
+func (b *book) lose(name string, now time.Time) bool {
 	p := b.peers[name]
 	if p == nil || !p.live || p.restarting() {
 		return false
 	}
 	delete(b.wants, name)
-	p.live, p.lost = false, true
+	p.live, p.lost, p.gone = false, true, now
 	b.void(p)
 	return true
 }
 
 // found takes the loss of those back whom another speaker sees alive: memberlist does not tell of them, as it never missed them, and without
-// what they claim this speaker would take for free what is not.
-func (b *book) found(s bundle) {
+// what they claim this speaker would take for free what is not. Who has just been lost is not back, unless as another run: the other may
+// not have noticed yet.
+func (b *book) found(s bundle, now time.Time) {
 	for _, rec := range s.records {
 		p := b.peers[rec.member.Node]
 		waited := slices.ContainsFunc(s.absent, func(a absence) bool { return a.node == rec.member.Node })
-		if p != nil && p.lost && !waited {
+		if p != nil && p.lost && !waited && (now.Sub(p.gone) >= noticed || rec.epoch > p.over.epoch) {
 			b.alive(rec.member.Node, p.addr)
 		}
 	}

@@ -42,6 +42,7 @@ type peer struct {
 	absent  bool      // not live, but it restarts and is waited for
 	doubted bool      // it is absent only because its death is doubted: see lateness
 	since   time.Time // since when it restarts; zero when it does not
+	gone    time.Time // when it was lost
 	until   time.Time // how long it is waited for at most
 	came    time.Time // when another run of it than before was heard; zero: none was
 	over    stamp     // newest ever seen when it was given up: none of that counts again
@@ -311,7 +312,7 @@ func (b *book) takeDigest(d digest) bool {
 // members and claims in one step, and does not take in between what is theirs.
 func (b *book) takeBundle(s bundle, now time.Time) {
 	said := make(map[string]*record, len(s.absent))
-	b.found(s)
+	b.found(s, now)
 	for _, rec := range s.records {
 		b.take(rec, false, now)
 		said[rec.member.Node] = rec

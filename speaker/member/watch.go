@@ -247,7 +247,7 @@ func (w *watcher) conclude(node string, s *suspicion) {
 // lose takes a peer for dead; it reports whether that is news.
 func (m *Member) lose(node string, addr netip.AddrPort, why string) bool {
 	m.mu.Lock()
-	lost := m.book.lose(node)
+	lost := m.book.lose(node, time.Now())
 	if lost {
 		m.answers.giveUp(addr) // with the lock, so that whoever hears of it finds it lost
 		m.wake()

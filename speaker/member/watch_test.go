@@ -104,7 +104,7 @@ func TestLost(t *testing.T) {
 	b.publish(decide.Member{Started: 5, Claims: claim("192.0.2.9", 7)})
 	a.alive("b", port(2))
 	a.take(b.self, true, now)
-	if a.lose("c") || !a.lose("b") || a.lose("b") {
+	if a.lose("c", now) || !a.lose("b", now) || a.lose("b", now) {
 		t.Error("losing must work once, and only with peers")
 	}
 	if v := a.view(); len(v.Members) != 0 || v.Alive != 1 || len(v.Missing) != 1 || v.Claims[netip.MustParseAddr("192.0.2.9")] != 7 {
@@ -120,12 +120,28 @@ func TestLost(t *testing.T) {
 	if v := a.view(); len(v.Members) != 1 || v.Alive != 2 {
 		t.Errorf("back: %+v", v)
 	}
-	a.lose("b")
+	a.lose("b", now)
+	a.takeBundle(bundle{records: []*record{b.self}}, now.Add(noticed-1)) // from another speaker, which has not noticed yet
+	if v := a.view(); len(v.Members) != 0 || v.Alive != 1 {
+		t.Errorf("old news bring it back: %+v", v)
+	}
+	next := newBook("b", port(2), 3)
+	next.self.epoch = b.self.epoch + 1
+	a.takeBundle(bundle{records: []*record{next.self}}, now)
+	if v := a.view(); len(v.Members) != 1 || v.Alive != 2 {
+		t.Errorf("another run of it is not believed: %+v", v)
+	}
+	a, b = newBook("a", port(1), 1), newBook("b", port(2), 2)
+	b.publish(decide.Member{Started: 5, Claims: claim("192.0.2.9", 7)})
+	a.alive("b", port(2))
+	a.take(b.self, true, now)
+	a.lose("b", now)
+	now = now.Add(noticed)
 	a.takeBundle(bundle{records: []*record{b.self}}, now) // another speaker, or b itself by a stream, says that it lives
 	if v := a.view(); len(v.Members) != 1 || v.Alive != 2 || v.Members[0].Claims[netip.MustParseAddr("192.0.2.9")].Counter != 7 {
 		t.Errorf("a bundle does not bring it back: %+v", v)
 	}
-	a.lose("b")
+	a.lose("b", now)
 	a.dead("b", false, now)
 	if a.revive(port(2)) != "" {
 		t.Error("one that is dead was revived")
