@@ -200,6 +200,9 @@ func service(t *testing.T, name string, lists map[string][]string, flags []strin
 	if move := lists["move"]; len(move) == 3 { // from, to, for how long still
 		s.Move = config.Move{From: move[0], To: move[1], Until: epoch.Add(duration(t, move[2]))}
 	}
+	if !slices.Contains(flags, "new") {
+		s.Announced = config.Condition{Status: "True", Reason: string(Announced)}
+	}
 	if slices.Contains(flags, "disputed") {
 		s.Announced = config.Condition{Status: "False", Reason: string(AddressConflict)}
 	}

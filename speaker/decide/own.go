@@ -70,9 +70,14 @@ func (d *Decider) take(v *vip) *entry {
 	if v.likes != nil {
 		e.l2.Refresh = v.likes.refresh
 	}
-	e.l2.Probe = e.l2.Taken == Elected || e.l2.Taken == TookOver && !d.majority() || disputed(v)
+	e.l2.Probe = e.l2.Taken == Elected || e.l2.Taken == TookOver && (!d.majority() || !known(v)) || disputed(v)
 	d.giveBack(v, e)
 	return e
+}
+
+// known reports whether the address is said to be announced. One that is not may have had its last owner long ago, for another Service.
+func known(v *vip) bool {
+	return slices.ContainsFunc(v.uses, func(u *use) bool { return u.svc.Announced.Status == "True" })
 }
 
 // disputed reports whether somebody else was found to use the address, so that the node that has or had it may never have answered: whoever

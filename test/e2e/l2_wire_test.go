@@ -277,6 +277,12 @@ func TestAddressConflict(t *testing.T) {
 	owner := s.owner(ip)
 	own, err := scene.MAC(s.Node(owner))
 	s.must(err)
+	conflicts := func(ctx context.Context) (int, error) {
+		events, err := s.Events(ctx, "conflict")
+		return len(scene.WithReason(events, "AddressConflict")), err
+	}
+	earlier, err := conflicts(t.Context()) // of a Service that had the name before
+	s.must(err)
 	h := s.stranger(ip)
 	ifi, err := h.Interface("eth0")
 	s.must(err)
@@ -306,9 +312,9 @@ func TestAddressConflict(t *testing.T) {
 		t.Error("the owner does not answer the claim")
 	}
 	s.eventually("an event", func(ctx context.Context) error {
-		events, err := s.Events(ctx, "conflict")
-		if err == nil && len(scene.WithReason(events, "AddressConflict")) != 1 {
-			err = fmt.Errorf("events: %+v", events)
+		n, err := conflicts(ctx)
+		if err == nil && n != earlier+1 {
+			err = fmt.Errorf("%d events, %d of them earlier", n, earlier)
 		}
 		return err
 	})
@@ -316,11 +322,14 @@ func TestAddressConflict(t *testing.T) {
 	s.staysWith(ip, owner)
 }
 
-// TestProbeBeforeUse gives a Service an address that a stranger uses: it is not answered for while that is so, also not by a node that
-// takes it over.
+// TestProbeBeforeUse gives a Service an address that a stranger uses, and another Service had before: it is not answered for while that is so,
+// also not by a node that takes it over.
 func TestProbeBeforeUse(t *testing.T) {
 	s := on(t)
 	ip := netip.MustParseAddr("192.168.100.239")
+	s.only("not-in-use", scene.Annotate(scene.IPsAnnotation, ip.String()))
+	s.must(s.remove(t.Context(), "not-in-use"))
+	s.nobody(ip)
 	h := s.stranger(ip)
 	s.create("in-use", scene.SingleStack(corev1.IPv4Protocol), scene.Annotate(scene.IPsAnnotation, ip.String()))
 	s.service("in-use", "told of the conflict", func(o *corev1.Service) error {
