@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"os"
-	"runtime/debug"
 
 	"github.com/heraldlb/herald/cmd/daemon"
 	"github.com/heraldlb/herald/config/kube"
@@ -14,14 +13,7 @@ const name = "herald-speaker"
 
 var version string // set by the linker
 
-// collectAt is by how many percent memory may grow before garbage is collected, where GOGC does not say so. Most of what a speaker has is what
-// it knows of Services, and it is quiet most of the time: memory counts for more than the processor time.
-const collectAt = 25
-
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAt)
-	}
 	os.Exit(daemon.Main(os.Stderr, name, run))
 }
 

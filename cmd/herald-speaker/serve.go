@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"time"
 
@@ -38,6 +39,9 @@ func (r *rooms) tasks() []daemon.Task {
 		{Name: "bgp", Run: func(ctx context.Context) error { return untilFarewell(ctx, r.bgp.Run) }},
 		{Name: "status", Run: r.recorder.Run},
 		{Name: "memory", Run: func(ctx context.Context) error { tidy(ctx, r.speaker.Ready, debug.FreeOSMemory); return nil }},
+	}
+	if os.Getenv("GOGC") == "" {
+		out = append(out, daemon.Task{Name: "collector", Run: func(ctx context.Context) error { collect(ctx, inUse, setPercent); return nil }})
 	}
 	if r.claims != nil {
 		out = append(out, daemon.Task{Name: "claims", Run: r.claims.Run})
