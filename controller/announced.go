@@ -27,7 +27,7 @@ type conflict struct {
 }
 
 func (c conflict) String() string {
-	return c.Address.String() + " is in use by a station with the MAC address " + c.MAC
+	return decide.InUse(c.Address, c.MAC)
 }
 
 // holder is the node that answers for an L2 address.

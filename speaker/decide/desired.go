@@ -32,8 +32,10 @@ type L2Address struct {
 
 	Refresh time.Duration // announce it again this often, jittered; 0 = only on change
 
-	// Probe asks to look for another user before the first use (RFC 5227): nobody is known to have had the address, or as many speakers
-	// are out of hearing as are not, and one of those may, or its Service says that somebody else uses it. It is set in the decision that takes the address, and no more once it is Kept.
+	// Probe asks to look for another user before the first use (RFC 5227): nobody is known to have had the address, or nobody claims it and its
+	// Service is not said to be announced, so that whoever had it may have had it for another Service long ago; or as many speakers are out of
+	// hearing as are not, and one of those may; or its Service says that somebody else uses it. It is set in the decision that takes the address, and,
+	// but for the last reason, no more once it is Kept.
 	Probe bool
 
 	// For names the restarting node that this one stands in for: it answers with MACs, which belong to that node, one for each of

@@ -204,7 +204,7 @@ func service(t *testing.T, name string, lists map[string][]string, flags []strin
 		s.Announced = config.Condition{Status: "True", Reason: string(Announced)}
 	}
 	if slices.Contains(flags, "disputed") {
-		s.Announced = config.Condition{Status: "False", Reason: string(AddressConflict)}
+		s.Announced = config.Condition{Status: "False", Reason: string(AddressConflict), Message: InUse(s.Ingress[0], "02:00:00:00:00:99")}
 	}
 	s.Endpoints.Ready, s.Endpoints.Serving = counts(lists["ready"]), counts(lists["serving"])
 	return s

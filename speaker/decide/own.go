@@ -75,17 +75,31 @@ func (d *Decider) take(v *vip) *entry {
 	return e
 }
 
-// known reports whether the address is said to be announced. One that is not may have had its last owner long ago, for another Service.
+// known reports whether the address is in use by one of us: a member claims it, which is to be relieved of it, or it is said to be announced. One that
+// is neither may have had its last owner long ago, for another Service.
 func known(v *vip) bool {
-	return slices.ContainsFunc(v.uses, func(u *use) bool { return u.svc.Announced.Status == "True" })
+	return len(v.claimants) > 0 || slices.ContainsFunc(v.uses, func(u *use) bool { return u.svc.Announced.Status == "True" })
 }
 
 // disputed reports whether somebody else was found to use the address, so that the node that has or had it may never have answered: whoever
 // begins with it looks for it, whatever entitles him to it, and nobody answers in the place of another.
 func disputed(v *vip) bool {
-	return slices.ContainsFunc(v.uses, func(u *use) bool {
-		return u.svc.Announced.Status == "False" && u.svc.Announced.Reason == string(AddressConflict)
-	})
+	return slices.ContainsFunc(v.uses, func(u *use) bool { return saysInUse(u.svc.Announced.Message, v.addr) })
+}
+
+// inUse is what follows an address, in the message of a Service's Announced condition, of which a stranger was found to be the user.
+const inUse = " is in use by a station with the MAC address "
+
+// InUse returns what the message of a Service's Announced condition says of an address that a stranger uses. It is read, too: the condition alone
+// reaches every speaker, also when the one that found the stranger is gone, and its reason may be that of another address or protocol.
+func InUse(a netip.Addr, mac string) string { return a.String() + inUse + mac }
+
+// saysInUse reports whether a message contains InUse of an address.
+func saysInUse(message string, a netip.Addr) bool {
+	if !strings.Contains(message, inUse) {
+		return false
+	}
+	return strings.Contains(" "+message, " "+InUse(a, ""))
 }
 
 // interfaces returns the names of a member's interfaces that answer for an address, sorted.
