@@ -33,6 +33,7 @@ type task struct {
 // while, without holding up others.
 type desk struct {
 	limit [classes]int // writes under way at once; that of assigning is for all together
+	stale func()       // a write was decided from what is past; must not block; may be nil
 	log   *slog.Logger
 	wake  chan struct{} // capacity 1
 
@@ -68,7 +69,8 @@ const (
 	blocked
 )
 
-// How failed writes are tried again. A conflict only means that something newer is on its way to us.
+// How failed writes are tried again. A conflict only means that something newer is on its way to us, or is here and differs in nothing that is
+// read, of which nobody has said a word: the write is to be decided anew.
 const (
 	conflictRetry = 10 * time.Millisecond
 	conflictMax   = time.Second
@@ -284,6 +286,9 @@ func (d *desk) fail(j *job, err error) {
 	now := time.Now()
 	if kube.IsConflict(err) {
 		j.due = now.Add(backoff(conflictRetry, conflictMax, j.failures))
+		if d.stale != nil {
+			d.stale()
+		}
 		return
 	}
 	j.due = now.Add(backoff(failureRetry, failureMax, j.failures))

@@ -52,6 +52,7 @@ type term struct {
 func newTerm(opt Options, b *book) *term {
 	t := &term{opt: opt, log: opt.Log, book: b, desk: newDesk(writers, lowWriters, opt.Log), waiting: make(map[string]time.Time)}
 	t.planner = pace.New(planEvery, poolsRetry, 0, t.plan)
+	t.desk.stale = t.planner.Trigger
 	o := &objects{source: opt.Source, writer: opt.Writer, log: opt.Log, metrics: opt.Metrics}
 	t.objects = pace.New(objectsEvery, objectsRetry, 0, o.write)
 	t.key = pace.New(0, keyRetry, keyEvery, t.ensureKey)
@@ -226,7 +227,7 @@ func (t *term) write(ctx context.Context, o *ipam.Outcome, since time.Time) erro
 		addrs := slices.Clone(o.Addresses)
 		status.Ingress = &addrs
 	}
-	if len(o.Addresses) == 0 && !o.Keep && s.Announced.Status != "" {
+	if !o.Keep && outdated(s, o.Addresses) {
 		status.Announced = &config.Condition{}
 	}
 	err := t.opt.Writer.WriteService(ctx, status)
@@ -242,6 +243,15 @@ func (t *term) write(ctx context.Context, o *ipam.Outcome, since time.Time) erro
 		t.opt.Events.Emit(kube.Event{Service: s.Key, UID: s.UID, Warning: e.Warning, Reason: e.Reason, Action: "Allocate", Note: e.Message})
 	}
 	return nil
+}
+
+// outdated reports whether what stands of a Service's announcement is not to stand beside other addresses. That it is announced is not known of one
+// that it did not have, and speakers that take an address look for another user of it unless it is said to be announced.
+func outdated(s *config.Service, next []netip.Addr) bool {
+	if len(next) == 0 {
+		return s.Announced.Status != ""
+	}
+	return s.Announced.Status == "True" && slices.ContainsFunc(next, func(a netip.Addr) bool { return !slices.Contains(s.Ingress, a) })
 }
 
 // release clears the status of a Service that is not ours any more.
