@@ -137,10 +137,10 @@ func TestClaimWhileLooking(t *testing.T) {
 		pass(14 * time.Millisecond)
 		synctest.Wait()
 		w.claim("eth0 NDP", vip, macX)
-		pass(8 * time.Second)
+		pass(800 * time.Millisecond)
 		w.check("claimed")
 		w.disputed("claimed", "eth0 2001:db8::1 "+macX+" unanswered=true")
-		pass(4 * time.Second)
+		pass(400 * time.Millisecond)
 		w.check("free in the meantime", "eth0 NDP 2001:db8::1 at "+macA)
 		w.disputed("free in the meantime")
 	})
@@ -170,6 +170,23 @@ func TestTwoLookAtOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Two speakers are chosen at once, and the other had just begun to answer: it gives the address up as soon as it hears of this one, and what is told here
+// of it may be over before anybody looks. So whoever answers is asked again soon, once.
+func TestUserThatCeases(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		links := []config.Interface{up("eth0", 2, macA)}
+		a := probed("192.0.2.1", "eth0")
+		w.use("eth0 ARP", a.Addr, macB)
+		w.set([]decide.L2Address{a}, links)
+		pass(20 * time.Millisecond)
+		w.use("eth0 ARP", a.Addr, "")
+		a.Probe, a.Taken = false, decide.Kept
+		w.set([]decide.L2Address{a}, links)
+		pass(1200 * time.Millisecond)
+		w.check("the other has ceased", "eth0 ARP 192.0.2.1 at "+macA)
+	})
 }
 
 // When it turns out that another speaker has to give the address up, nobody looks for it any more.

@@ -161,7 +161,7 @@ func (s *serving) adopt(v want, now time.Time) {
 
 // meet begins with an address.
 func (s *serving) meet(t task, now time.Time) *address {
-	a := &address{task: t, hasty: t.sure}
+	a := &address{task: t, hasty: true}
 	if t.probe && !t.standIn {
 		a.phase = looking
 		s.schedule.begin(a, now)
@@ -225,7 +225,8 @@ func (s *serving) yield(a *address, by rival, now time.Time) {
 	}
 }
 
-// lookLater has an address looked for again. Soon, for once, where another speaker has to give it up: it may have been that one that answered.
+// lookLater has an address looked for again. Soon, for once, when this node has just been chosen or found entitled to it: it may have been another
+// speaker that answered, which has to give it up.
 func (s *serving) lookLater(a *address, now time.Time) {
 	wait := lookAgain
 	if a.hasty {
