@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -157,7 +156,7 @@ type Recorder struct {
 	pacer   *pace.Pacer
 	log     *slog.Logger
 
-	mu     sync.Mutex
+	turn   chan struct{}      // capacity 1: full while somebody writes, who owns what follows
 	ready  metav1.Condition   // as written last
 	node   []metav1.Condition // likewise
 	failed int                // so many of the last writes in a row; the first of them was logged
@@ -165,7 +164,7 @@ type Recorder struct {
 
 // NewRecorder returns a Recorder that writes through write; it does nothing until Run.
 func NewRecorder(version string, started time.Time, write StatusWriter, log *slog.Logger) *Recorder {
-	r := &Recorder{version: version, started: started, write: write, log: log}
+	r := &Recorder{version: version, started: started, write: write, log: log, turn: make(chan struct{}, 1)}
 	r.pacer = pace.New(reportEvery, 0, 0, r.flush)
 	return r
 }
@@ -179,19 +178,27 @@ func (r *Recorder) Report(rep Report) {
 // Run writes until ctx ends.
 func (r *Recorder) Run(ctx context.Context) error { return r.pacer.Run(ctx) }
 
-// Flush writes the last report now; it is for the end, after Run may have written for the last time.
+// Flush writes the last report now; it is for the end, after Run may have written for the last time. A write under way is waited for until ctx ends.
 func (r *Recorder) Flush(ctx context.Context) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	select {
+	case r.turn <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	defer func() { <-r.turn }()
 	_ = r.put(ctx) // logged there
 }
 
 // flush writes the last report, and rests after a failure, so that what changes meanwhile is no reason to try again sooner.
 func (r *Recorder) flush(ctx context.Context) error {
-	r.mu.Lock()
+	select {
+	case r.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	err := r.put(ctx)
 	failed := r.failed
-	r.mu.Unlock()
+	<-r.turn
 	if err == nil {
 		return nil
 	}

@@ -123,3 +123,29 @@ func TestReportsAreRetriedMoreAndMoreRarely(t *testing.T) {
 		}
 	})
 }
+
+// TestFarewellDoesNotWaitForAWrite: an API server that hangs does not hold up who takes his leave for longer than he has.
+func TestFarewellDoesNotWaitForAWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRecorder("v1", time.Now(), func(context.Context, v1beta1.SpeakerStatusStatus) error {
+			time.Sleep(time.Minute) // deaf to the end of its context, as a connection may be
+			return nil
+		}, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+		r.Report(Report{Known: 3, Alive: 3})
+		time.Sleep(time.Second) // the write is under way
+		began := time.Now()
+		farewell, end := context.WithTimeout(t.Context(), 2*time.Second)
+		defer end()
+		r.Flush(farewell)
+		if took := time.Since(began); took != 2*time.Second {
+			t.Errorf("the farewell took %s", took)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}

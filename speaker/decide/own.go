@@ -70,15 +70,15 @@ func (d *Decider) take(v *vip) *entry {
 	if v.likes != nil {
 		e.l2.Refresh = v.likes.refresh
 	}
-	e.l2.Probe = e.l2.Taken == Elected || e.l2.Taken == TookOver && (!d.majority() || !known(v)) || disputed(v)
+	// A member that claims it still, and is to be relieved of it, goes on answering for a moment: that is nobody to look for.
+	e.l2.Probe = e.l2.Taken == Elected || e.l2.Taken == TookOver && len(v.claimants) == 0 && (!d.majority() || !known(v)) || disputed(v)
 	d.giveBack(v, e)
 	return e
 }
 
-// known reports whether the address is in use by one of us: a member claims it, which is to be relieved of it, or it is said to be announced. One that
-// is neither may have had its last owner long ago, for another Service.
+// known reports whether the address is said to be announced. One that is not may have had its last owner long ago, for another Service.
 func known(v *vip) bool {
-	return len(v.claimants) > 0 || slices.ContainsFunc(v.uses, func(u *use) bool { return u.svc.Announced.Status == "True" })
+	return slices.ContainsFunc(v.uses, func(u *use) bool { return u.svc.Announced.Status == "True" })
 }
 
 // disputed reports whether somebody else was found to use the address, so that the node that has or had it may never have answered: whoever

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -178,10 +179,8 @@ func (r *run) waitFor(t testing.TB, what string, ok func(*View) bool) time.Durat
 // awaitLog waits until the log has a text.
 func (r *run) awaitLog(t testing.TB, text string) {
 	t.Helper()
-	for end := time.Now().Add(patience); !strings.Contains(r.log.String(), text); <-time.After(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s does not say %q", r.opt.Node, text)
-		}
+	if !by(patience, func() bool { return strings.Contains(r.log.String(), text) }) {
+		t.Fatalf("%s does not say %q", r.opt.Node, text)
 	}
 }
 
@@ -200,4 +199,55 @@ func manyClaims(n int, counter uint64) map[netip.Addr]decide.Claim {
 		out[netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})] = decide.Claim{Counter: counter, Majority: true}
 	}
 	return out
+}
+
+// TestNewsAreLost: who missed what was said hears soon that there is something newer, long before all is compared.
+func TestNewsAreLost(t *testing.T) {
+	for range 3 { // on a busy machine gossip may go on for longer than the version is repeated
+		if heardAgain(t) {
+			return
+		}
+	}
+	t.Error("what was missed is not heard again")
+}
+
+func heardAgain(t *testing.T) bool {
+	t.Helper()
+	all := clusterWith(t, 2, func(m *Member) {
+		m.pace = func(int) profile {
+			return profile{100 * time.Millisecond, 50 * time.Millisecond, 50 * time.Millisecond, time.Hour}
+		}
+	})
+	a, b := all[0], all[1]
+	before, claims := b.missed(a.opt.Node, nil), manyClaims(1, 1)
+	a.Publish(self(0, claims))
+	b.waitFor(t, "the claim", func(v *View) bool { return maps.Equal(claimsOf(v, a.opt.Node), claims) })
+	if !by(patience, func() bool { return a.queue.NumQueued() == 0 }) {
+		t.Fatal("gossip does not end")
+	}
+	b.missed(a.opt.Node, before)
+	return by(10*time.Second, func() bool { return b.missed(a.opt.Node, nil).newer(before.stamp) })
+}
+
+// by reports whether something is so within a time.
+func by(limit time.Duration, so func() bool) bool {
+	for end := time.Now().Add(limit); !so(); <-time.After(time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
+// missed has the book forget what a peer said after a record, if one is given. It returns what it knows of the peer.
+func (r *run) missed(node string, rec *record) *record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.book.peers[node]
+	if rec != nil {
+		p.rec, p.seen = rec, rec.stamp
+		r.book.dirty = true
+		r.wake()
+	}
+	return p.rec
 }

@@ -17,6 +17,12 @@ const (
 	streams      = 16                     // streams open at once
 )
 
+// repeats returns how long after the last news all are told which version there is: packets get lost, and gossip repeats what is small only a
+// few times. Who missed it asks.
+func repeats() []time.Duration {
+	return []time.Duration{250 * time.Millisecond, time.Second, 3 * time.Second}
+}
+
 // sender is the state of send.
 type sender struct {
 	*Member
@@ -25,6 +31,7 @@ type sender struct {
 	streams errgroup.Group
 	busy    map[string]bool // peers that a stream is open to
 	done    chan string     // a stream to this peer has ended
+	repeats []time.Time     // when to tell the version again
 }
 
 // send tells the others what this speaker published, at once and to each, and fetches what is missing. It never waits for a peer.
@@ -33,11 +40,16 @@ func (m *Member) send(ctx context.Context, ml *memberlist.Memberlist) {
 	s.streams.SetLimit(streams)
 	defer func() { _ = s.streams.Wait() }() // the functions return no errors
 	for {
-		work := m.outbox(s.asked, time.Now())
+		now := time.Now()
+		work := m.outbox(s.asked, now)
 		s.deliver(ctx, work)
-		var again <-chan time.Time
+		s.remind(ctx, work, now)
+		var again, repeat <-chan time.Time
 		if work.waiting {
 			again = time.After(wantInterval)
+		}
+		if len(s.repeats) > 0 {
+			repeat = time.After(time.Until(s.repeats[0]))
 		}
 		select {
 		case <-ctx.Done():
@@ -51,6 +63,7 @@ func (m *Member) send(ctx context.Context, ml *memberlist.Memberlist) {
 			delete(s.busy, node)
 		case <-m.unsent:
 		case <-again:
+		case <-repeat:
 		}
 	}
 }
@@ -59,7 +72,7 @@ func (m *Member) send(ctx context.Context, ml *memberlist.Memberlist) {
 type outbox struct {
 	news    []byte // for everybody; nil without
 	packed  bool   // it fits a packet
-	digest  []byte // what fits in any case
+	digest  []byte // what fits in any case; nil while nothing was said
 	full    []byte // the whole record, for those that asked
 	asks    map[string]bool
 	outrun  map[string]*record // see book
@@ -74,9 +87,11 @@ func (m *Member) outbox(asked map[string]time.Time, now time.Time) outbox {
 	defer m.mu.Unlock()
 	w := outbox{peers: m.book.livePeers(), outrun: m.book.outrun}
 	m.book.outrun = map[string]*record{}
+	if m.book.said() {
+		w.digest = encodeDigest(digest{m.opt.Node, m.book.self.stamp})
+	}
 	if m.book.said() && m.book.self.stamp != m.told {
 		w.news, w.packed = m.book.news(packetLimit)
-		w.digest = encodeDigest(digest{m.opt.Node, m.book.self.stamp})
 		m.told = m.book.self.stamp
 	}
 	if len(m.asks) > 0 && m.book.said() {
@@ -122,12 +137,31 @@ func (s *sender) tellAll(ctx context.Context, w outbox) {
 		gossip = w.digest
 	}
 	s.queue.QueueBroadcast(&broadcast{about: s.opt.Node, msg: gossip})
+	s.tellMany(ctx, w, w.news)
+}
+
+// tellMany sends a message to as many as is reasonable.
+func (s *sender) tellMany(ctx context.Context, w outbox, msg []byte) {
 	told := 0
 	for name := range w.peers { // a map's order is random enough to spread who is left to gossip
 		if told++; told > directPeers {
 			break
 		}
-		s.tell(ctx, w.node(name), w.news)
+		s.tell(ctx, w.node(name), msg)
+	}
+}
+
+// remind tells the version again when that is due.
+func (s *sender) remind(ctx context.Context, w outbox, now time.Time) {
+	if w.news != nil {
+		s.repeats = s.repeats[:0]
+		for _, after := range repeats() {
+			s.repeats = append(s.repeats, now.Add(after))
+		}
+	}
+	if len(s.repeats) > 0 && !now.Before(s.repeats[0]) {
+		s.repeats = s.repeats[1:]
+		s.tellMany(ctx, w, w.digest)
 	}
 }
 
