@@ -79,6 +79,7 @@ func TestAssignFamilyLeaves(t *testing.T) {
 	n := s.home()
 	both := poolOf("assign-dual", `addresses: ["10.77.21.0/30", "fd00:77:21::/126"], autoAssign: false`)
 	s.apply(both, "ipaddresspool/assign-dual")
+	s.judged(scene.Pools, "assign-dual", metav1.ConditionTrue, "") // so that nobody is refused before it is known
 	from := scene.FromPool("assign-dual")
 	n.asks("dual-prefers", scene.Families(corev1.IPFamilyPolicyPreferDualStack, corev1.IPv4Protocol, corev1.IPv6Protocol), from)
 	n.has("dual-prefers", "10.77.21.0", "fd00:77:21::")

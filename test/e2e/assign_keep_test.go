@@ -27,6 +27,7 @@ func TestAssignReservation(t *testing.T) {
 		reservation("assign-ends", "default/nobody", "", "10.77.12.3"),
 		"ipreservation/assign-for-web", "ipreservation/assign-ends", "ipaddresspool/assign-reserve")
 	s.judged(reservations, "assign-for-web", metav1.ConditionTrue, "")
+	s.judged(reservations, "assign-ends", metav1.ConditionTrue, "")
 	from := scene.FromPool("assign-reserve")
 	n.asks("reserved-any", plain4, from)
 	n.has("reserved-any", "10.77.12.1")
@@ -64,8 +65,8 @@ func TestAssignRetain(t *testing.T) {
 	n.asks("retain-brief", plain4, brief)
 	n.has("retain-brief", "10.77.13.8")
 	n.goes("retain-web")
+	gone := time.Now() // at the earliest
 	n.goes("retain-brief")
-	gone := time.Now()
 	n.asks("retain-waits", plain4, brief)
 	s.kept("10.77.13.0", true)
 	s.kept("10.77.13.8", true) // from here on it survives the controller
@@ -216,6 +217,7 @@ func TestAssignRestartFull(t *testing.T) {
 	s := on(t)
 	n := s.home()
 	s.apply(poolOf("assign-full", `addresses: ["10.77.16.0/31"], autoAssign: false`), "ipaddresspool/assign-full")
+	s.judged(scene.Pools, "assign-full", metav1.ConditionTrue, "") // so that nobody is refused before it is known
 	names := []string{"full-1", "full-2", "full-3", "full-4"}
 	for _, name := range names {
 		n.asks(name, plain4, scene.FromPool("assign-full"))

@@ -205,6 +205,7 @@ func TestAssignShrink(t *testing.T) {
 	s := on(t)
 	n := s.home()
 	s.apply(poolOf("assign-shrinks", `addresses: ["10.77.8.0/30"], autoAssign: false`), "ipaddresspool/assign-shrinks")
+	s.judged(scene.Pools, "assign-shrinks", metav1.ConditionTrue, "") // so that nobody is refused before it is known
 	names := []string{"shrink-0", "shrink-1", "shrink-2", "shrink-3"}
 	for i, name := range names {
 		n.asks(name, plain4, scene.FromPool("assign-shrinks"))

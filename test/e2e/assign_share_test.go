@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/heraldlb/herald/test/e2e/scene"
 )
@@ -14,6 +15,7 @@ func TestAssignSharing(t *testing.T) {
 	n := s.home()
 	other := s.tenant("assign-other")
 	s.apply(poolOf("assign-shared", `addresses: ["10.77.10.0/29"], autoAssign: false`), "ipaddresspool/assign-shared")
+	s.judged(scene.Pools, "assign-shared", metav1.ConditionTrue, "") // so that nobody is refused before it is known
 	from := scene.FromPool("assign-shared")
 	n.asks("share-tcp", plain4, from, shares("dns"), onPort(corev1.ProtocolTCP, 53))
 	n.has("share-tcp", "10.77.10.0")

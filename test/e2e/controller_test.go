@@ -22,9 +22,12 @@ func TestControllerRestart(t *testing.T) {
 	s.create("kept-l2")
 	s.create("kept-bgp", scene.FromPool("routed"))
 	s.create("kept-pending", scene.SingleStack(corev1.IPv4Protocol), scene.FromPool("nosuch"))
-	s.announced("kept-l2")
-	s.announced("kept-bgp")
+	for _, name := range []string{"kept-l2", "kept-bgp"} {
+		_, ips := s.announced(name)
+		s.hasEvents(name, "AddressAssigned", ips)
+	}
 	s.refused("kept-pending", "NoPool", "nosuch")
+	s.home().told("kept-pending", map[string]int{"AllocationFailed": 1})
 	before := s.settledVersions()
 	old := s.eventCount()
 
@@ -119,7 +122,8 @@ func TestEndpointSliceRewritten(t *testing.T) {
 	s := on(t)
 	s.create("rewritten", scene.SingleStack(corev1.IPv4Protocol), scene.Selecting(""))
 	s.must(s.SetEndpoints(t.Context(), "rewritten", "node-1", "node-2"))
-	s.announced("rewritten")
+	_, ips := s.announced("rewritten")
+	s.hasEvents("rewritten", "AddressAssigned", ips)
 	s.settledVersions()
 	before, err := s.Services().Get(t.Context(), "rewritten", metav1.GetOptions{})
 	s.must(err)

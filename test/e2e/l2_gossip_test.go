@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/heraldlb/herald/test/e2e/scene"
 	"github.com/heraldlb/herald/test/lab"
+	"github.com/heraldlb/herald/test/lab/probe"
 )
 
 // TestGossipBlocked lets nothing of the gossip pass to and from the node that answers, while the LAN is whole. Each side believes the other dead;
@@ -21,12 +23,27 @@ func TestGossipBlocked(t *testing.T) {
 	t.Cleanup(func() { s.must(errors.Join(old.LAN.Drop(context.Background()), s.WaitSpeakers(context.Background()))) })
 	s.must(old.LAN.Drop(t.Context(), "udp dport 7947", "tcp dport 7947"))
 	s.alone(old)
-	now := s.owner(ip)
-	s.staysWith(ip, now)
+	s.settles(ip) // the other side finds out, and takes over, in its own time
 	s.must(old.LAN.Drop(t.Context()))
 	s.must(s.WaitSpeakers(t.Context()))
-	s.owner(ip)
-	s.stays("one node answers", quiet, func(ctx context.Context) error { _, err := s.Owner(ctx, ip); return err })
+	s.settles(ip)
+}
+
+// settles waits until one node has answered for an address alone for a while, and returns its name.
+func (s *stage) settles(ip netip.Addr) (node string) {
+	s.t.Helper()
+	s.eventually("one node to go on answering for "+ip.String(), func(ctx context.Context) (err error) {
+		if node, err = s.Owner(ctx, ip); err != nil {
+			return err
+		}
+		for end := time.Now().Add(quiet); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+			if err := s.ownedBy(ctx, ip, node); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return node
 }
 
 // alone waits until a node's speaker sees nobody else, and says so.
@@ -64,23 +81,17 @@ func TestPartitionHealed(t *testing.T) {
 		return err
 	})
 	time.Sleep(quiet)
-	var owner string
-	heard := s.heard(func() {
+	s.heard(func(heard *probe.Announcements) {
 		s.must(old.LAN.Drop(t.Context()))
-		owner = s.owner(ip)
 		s.must(s.WaitSpeakers(t.Context()))
+		owner := s.settles(ip)
+		if owner == old.Name {
+			t.Errorf("%s, which was alone, keeps the address from the majority", owner)
+		}
+		mac, err := scene.MAC(s.Node(owner))
+		s.must(err)
+		if !announcedAt(heard, ip, mac) {
+			t.Error("the winner did not correct the neighbours' caches")
+		}
 	})
-	if owner == old.Name {
-		t.Errorf("%s, which was alone, keeps the address from the majority", owner)
-	}
-	s.staysWith(ip, owner)
-	mac, err := scene.MAC(s.Node(owner))
-	s.must(err)
-	said := false
-	for _, a := range heard.Of(ip) {
-		said = said || a.MAC.String() == mac
-	}
-	if !said {
-		t.Error("the winner did not correct the neighbours' caches")
-	}
 }

@@ -44,24 +44,17 @@ func TestInterfaces(t *testing.T) {
 		s.answeredBy(ip, macOf(s, node.Host, extraPort))
 	}
 
-	var owners []string
-	heard := s.heard(func() {
+	s.heard(func(heard *probe.Announcements) {
 		s.special("interfaces: [eth*]")
 		for _, ip := range ips {
-			owners = append(owners, s.owner(ip))
+			owner := s.owner(ip)
+			mac, err := scene.MAC(s.Node(owner))
+			s.must(err)
+			if !announcedAt(heard, ip, mac) {
+				t.Errorf("%s: nobody was told that eth0 of %s answers now", ip, owner)
+			}
 		}
 	})
-	for i, ip := range ips {
-		mac, err := scene.MAC(s.Node(owners[i]))
-		s.must(err)
-		said := false
-		for _, a := range heard.Of(ip) {
-			said = said || a.MAC.String() == mac
-		}
-		if !said {
-			t.Errorf("%s: nobody was told that eth0 of %s answers now", ip, owners[i])
-		}
-	}
 }
 
 // TestVLAN answers on a VLAN's interface without an address, beside what the interface below it does.

@@ -21,7 +21,7 @@ func (s *stage) flood(name string) *scene.Flood {
 	f, err := s.NewFlood(s.t.Context(), name)
 	s.must(err)
 	s.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		s.must(f.Close(ctx))
 	})
@@ -121,13 +121,14 @@ func TestLeaderFrozen(t *testing.T) {
 // signalPod sends a signal to the process of a Pod of the installation, wherever it runs.
 func (s *stage) signalPod(pod string, signal unix.Signal) {
 	s.t.Helper()
-	for _, n := range s.Nodes {
-		if _, err := n.Kubelet().Find(s.Namespace, pod, ""); err == nil {
-			s.must(n.Kubelet().Signal(s.Namespace, pod, "", signal))
-			return
+	s.eventually(pod+" to run somewhere", func(context.Context) error { // it may just be started, or started again
+		for _, n := range s.Nodes {
+			if _, err := n.Kubelet().Find(s.Namespace, pod, ""); err == nil {
+				return n.Kubelet().Signal(s.Namespace, pod, "", signal)
+			}
 		}
-	}
-	s.t.Fatalf("no node runs %s/%s", s.Namespace, pod)
+		return errors.New("no node runs it")
+	})
 }
 
 // kill ends the process of a Pod of the installation without warning.

@@ -96,7 +96,10 @@ func troublesOfPools() []trouble {
 		{
 			"an address that is reserved",
 			with(poolOf("trouble", `addresses: [10.78.0.0/28], autoAssign: false`)+reservation("trouble", "mail/smtp", "", "10.78.0.5"),
-				append(object, "ipreservation/trouble"), wrongly(wants("10.78.0.5"))),
+				append(object, "ipreservation/trouble"), func(s *stage, service string) {
+					s.judged(reservations, "trouble", metav1.ConditionTrue, "") // or the address would be given before that is known
+					wrongly(wants("10.78.0.5"))(s, service)
+				}),
 			"", "SERVICE: AddressReserved:",
 			[]string{"mail/smtp", "IPReservation"},
 		},

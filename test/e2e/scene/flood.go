@@ -199,12 +199,13 @@ func (f *Flood) Close(ctx context.Context) error {
 		<-f.done
 	}()
 	options := metav1.ListOptions{LabelSelector: floodLabel + "=" + f.name}
-	err := f.scene.API.CoreV1().RESTClient().Delete().Namespace(metav1.NamespaceDefault).Resource("services").
-		VersionedParams(&options, scheme.ParameterCodec).Do(ctx).Error()
-	if err != nil {
-		return err
-	}
 	return f.scene.Wait(ctx, "the Services to be gone", func(ctx context.Context) error {
+		// The API server gives a request up after a minute, however far it has come.
+		err := f.scene.API.CoreV1().RESTClient().Delete().Namespace(metav1.NamespaceDefault).Resource("services").
+			VersionedParams(&options, scheme.ParameterCodec).Do(ctx).Error()
+		if err != nil {
+			return err
+		}
 		list, err := f.scene.Services().List(ctx, options)
 		if err == nil && len(list.Items) > 0 {
 			err = fmt.Errorf("%d are left", len(list.Items))

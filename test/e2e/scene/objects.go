@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/heraldlb/herald/config/v1beta1"
@@ -76,15 +78,24 @@ func (s *Scene) Ready(ctx context.Context, plural, name string) (metav1.Conditio
 	return metav1.Condition{}, fmt.Errorf("%s %s, generation %d, has the conditions %+v", plural, name, o.GetGeneration(), status.Conditions)
 }
 
-// Events returns the events about a Service that Herald's controller has written, in the order of their time.
+// Events returns the events about a Service that Herald's controller has written, in the order of their time. Where there is a Service of
+// that name they are its own, without those of an earlier one.
 func (s *Scene) Events(ctx context.Context, service string) ([]Event, error) {
+	var uid types.UID
+	switch o, err := s.Services().Get(ctx, service, metav1.GetOptions{}); {
+	case err == nil:
+		uid = o.UID
+	case !apierrors.IsNotFound(err):
+		return nil, err
+	}
 	list, err := s.API.EventsV1().Events(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
 	}
 	var events []Event
 	for _, e := range list.Items {
-		if e.Regarding.Kind == "Service" && e.Regarding.Name == service && e.ReportingController == controllerName {
+		own := e.Regarding.Kind == "Service" && e.Regarding.Name == service && (uid == "" || e.Regarding.UID == uid)
+		if own && e.ReportingController == controllerName {
 			events = append(events, Event{Time: e.EventTime.Time, Type: e.Type, Reason: e.Reason, Note: e.Note})
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/heraldlb/herald/config/v1beta1"
 	"github.com/heraldlb/herald/test/lab"
 )
 
@@ -103,13 +104,13 @@ func (s *Scene) Name(part string) string {
 // speakersLimit is how long speakers may take to find each other and their peers.
 const speakersLimit = 3 * time.Minute
 
-// WaitSpeakers waits until every node's speaker sees all others alive and has its BGP sessions up.
+// WaitSpeakers waits until every node's speaker, the one that runs now, reports that it sees all others alive and has its BGP sessions up.
 func (s *Scene) WaitSpeakers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, speakersLimit)
 	defer cancel()
 	return s.Wait(ctx, "all speakers to be up", func(ctx context.Context) error {
 		for _, n := range s.Nodes {
-			status, err := s.Speaker(ctx, n.Name)
+			status, err := s.present(ctx, n)
 			if err != nil {
 				return err
 			}
@@ -127,4 +128,21 @@ func (s *Scene) WaitSpeakers(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// present returns what the speaker that runs on a node now reports: the report of one that has ended stands until the next has written its own.
+func (s *Scene) present(ctx context.Context, n *lab.Node) (v1beta1.SpeakerStatusStatus, error) {
+	k := n.Kubelet()
+	if k == nil {
+		return v1beta1.SpeakerStatusStatus{}, fmt.Errorf("%s has no kubelet", n.Name)
+	}
+	p, err := k.Find(s.Namespace, s.Name("speaker"), "")
+	if err != nil {
+		return v1beta1.SpeakerStatusStatus{}, err
+	}
+	status, err := s.Speaker(ctx, n.Name)
+	if err == nil && (status.StartedAt == nil || status.StartedAt.Time.Before(p.Started.Truncate(time.Second))) {
+		err = fmt.Errorf("the report of %s is that of a speaker that started at %s; the present one did at %s", n.Name, status.StartedAt, p.Started)
+	}
+	return status, err
 }

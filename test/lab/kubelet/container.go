@@ -49,7 +49,7 @@ func newContainer(spec *corev1.Container) *container {
 type process struct {
 	cmd     *exec.Cmd
 	pid     int
-	started time.Time
+	started time.Time   // just before it was
 	user    processSpec // with what rights, for commands executed beside it
 	host    *netlab.Host
 	cancel  context.CancelFunc // ends its probes
@@ -159,11 +159,12 @@ func (w *worker) launch(c *container, spec containerSpec) (*process, error) {
 		Setsid:     true,
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
 	}
+	began := time.Now()
 	if err := startShim(w.sandbox.host, cmd, spec); err != nil {
 		return nil, err
 	}
 	return &process{
-		cmd: cmd, pid: cmd.Process.Pid, started: time.Now(), user: spec.Process, host: w.sandbox.host, done: make(chan struct{}),
+		cmd: cmd, pid: cmd.Process.Pid, started: began, user: spec.Process, host: w.sandbox.host, done: make(chan struct{}),
 	}, nil
 }
 

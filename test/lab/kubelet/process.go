@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -108,6 +109,7 @@ func (w *worker) generatedFiles() map[string]string {
 type Process struct {
 	Namespace, Pod, Container string
 	PID                       int
+	Started                   time.Time // just before it was
 	Restarts                  int32
 	Host                      *netlab.Host // the Pod's place in the network: its own namespace, or the node's
 }
@@ -119,7 +121,7 @@ func (w *worker) publish() {
 		if c.process != nil {
 			list = append(list, Process{
 				Namespace: w.pod.Namespace, Pod: w.pod.Name, Container: c.spec.Name,
-				PID: c.process.pid, Restarts: c.view.restarts, Host: c.process.host,
+				PID: c.process.pid, Started: c.process.started, Restarts: c.view.restarts, Host: c.process.host,
 			})
 		}
 	}
