@@ -47,7 +47,7 @@ func startLab(t *testing.T, o Options) *Lab {
 
 // deadline bounds a step of a test; it is generous, as machines are shared.
 func deadline(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -124,7 +124,7 @@ func TestDeployment(t *testing.T) {
 		if err := l.Apply(ctx, clientYAML(l.clusterIP(ctx, t))); err != nil {
 			t.Fatal(err)
 		}
-		if out, err := l.Kubectl(ctx, "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/asker", "--timeout=1m"); err != nil {
+		if out, err := l.Kubectl(ctx, "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/asker", "--timeout=2m"); err != nil {
 			t.Fatal(err, out)
 		}
 		out, err := l.Kubectl(ctx, "logs", "asker")
@@ -133,7 +133,7 @@ func TestDeployment(t *testing.T) {
 		}
 	})
 	t.Run("deletion", func(t *testing.T) {
-		if _, err := l.Kubectl(ctx, "delete", "deployment", "web", "--cascade=foreground", "--timeout=1m"); err != nil {
+		if _, err := l.Kubectl(ctx, "delete", "deployment", "web", "--cascade=foreground", "--timeout=2m"); err != nil {
 			t.Fatal(err)
 		}
 		err := l.Wait(ctx, "the Pods' processes to end", func(context.Context) error {

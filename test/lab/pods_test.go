@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -103,6 +104,18 @@ func (c podCase) get(kind, name, path string) string {
 	return out
 }
 
+// told returns a field of an object once the API server has it: a Pod's process is known here before its status is written.
+func (c podCase) told(kind, name, path string) (out string) {
+	c.t.Helper()
+	c.wait(fmt.Sprintf("%s of %s %s", path, kind, name), func() (err error) {
+		if out, err = c.Kubectl(c.ctx, "get", kind, name, "-o", "jsonpath="+path); err == nil && strings.Trim(out, ",") == "" {
+			err = errors.New("there is none")
+		}
+		return err
+	})
+	return out
+}
+
 const outVolume = "volumes: [{name: out, emptyDir: {}}]"
 
 // privileges runs a Pod that writes down what it may do.
@@ -164,7 +177,7 @@ env:
 - {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
 - {name: IPS, valueFrom: {fieldRef: {fieldPath: status.podIPs}}}
 - {name: SENTENCE, value: "it_is_$(COLOUR)_$$(x)"}`)
-	ips := c.get("pod", "environment", "{.status.podIPs[0].ip},{.status.podIPs[1].ip}")
+	ips := c.told("pod", "environment", "{.status.podIPs[0].ip},{.status.podIPs[1].ip}")
 	c.want("environment", strings.TrimSpace(c.read(p, "/out/env")),
 		"node-1 environment "+ips+" blue it_is_blue_$(x) environment it_is_blue_$(x) 10.96.0.1")
 	c.want("ConfigMap file", c.read(p, "/settings/deep/file"), "content")
@@ -207,7 +220,7 @@ spec:
 	if _, err := c.Kubectl(c.ctx, "create", "secret", "generic", "late"); err != nil {
 		c.t.Fatal(err)
 	}
-	if _, err := c.Kubectl(c.ctx, "wait", "--for=condition=Ready", "pod/waits", "--timeout=1m"); err != nil {
+	if _, err := c.Kubectl(c.ctx, "wait", "--for=condition=Ready", "pod/waits", "--timeout=2m"); err != nil {
 		c.t.Error(err)
 	}
 	if _, err := c.Kubectl(c.ctx, "delete", "pod", "waits"); err != nil {
@@ -245,7 +258,7 @@ func livenessRestart(c podCase) {
 	p := c.run("liveness", "touch /tmp/alive; sleep 1000", "", `
 startupProbe: {exec: {command: [test, -e, /tmp/alive]}, periodSeconds: 1, failureThreshold: 60}
 livenessProbe: {exec: {command: [test, -e, /tmp/alive]}, periodSeconds: 1, failureThreshold: 2, terminationGracePeriodSeconds: 1}`)
-	if _, err := c.Kubectl(c.ctx, "wait", "--for=condition=Ready", "pod/liveness", "--timeout=1m"); err != nil {
+	if _, err := c.Kubectl(c.ctx, "wait", "--for=condition=Ready", "pod/liveness", "--timeout=2m"); err != nil {
 		c.t.Fatal(err)
 	}
 	if err := os.Remove(fmt.Sprintf("/proc/%d/root/tmp/alive", p.PID)); err != nil {
@@ -291,7 +304,7 @@ func unknownImage(c podCase) {
 		}
 		return nil
 	})
-	if _, err := c.Kubectl(c.ctx, "delete", "pod", "unknown", "--timeout=30s"); err != nil {
+	if _, err := c.Kubectl(c.ctx, "delete", "pod", "unknown", "--timeout=2m"); err != nil {
 		c.t.Error(err)
 	}
 }
@@ -304,7 +317,7 @@ volumeMounts: [{name: record, mountPath: /record}]
 lifecycle: {preStop: {exec: {command: [sh, -c, "echo preStop >> /record/log"]}}}`)
 	record := filepath.Join(c.Dir(), "nodes", "node-1", "root", "record")
 	c.wait("the script", func() error { _, err := os.Stat(filepath.Join(record, "up")); return err })
-	if _, err := c.Kubectl(c.ctx, "delete", "pod", "graceful", "--timeout=30s"); err != nil {
+	if _, err := c.Kubectl(c.ctx, "delete", "pod", "graceful", "--timeout=2m"); err != nil {
 		c.t.Error(err)
 	}
 	log, err := os.ReadFile(filepath.Join(record, "log"))
@@ -316,7 +329,7 @@ lifecycle: {preStop: {exec: {command: [sh, -c, "echo preStop >> /record/log"]}}}
 
 func hostNetwork(c podCase) {
 	c.run("host", "exec labweb -address [::]:8090 -udp-port 8090", "hostNetwork: true", "")
-	c.want("Pod address", c.get("pod", "host", "{.status.podIP}"), c.Nodes[0].Addresses[0].String())
+	c.want("Pod address", c.told("pod", "host", "{.status.podIP}"), c.Nodes[0].Addresses[0].String())
 	c.wait("the web server on the node's address", func() error {
 		conn, err := c.Client.DialContext(c.ctx, "tcp", netip.AddrPortFrom(c.Nodes[0].Addresses[1], 8090).String())
 		if err != nil {

@@ -98,7 +98,7 @@ func kubectl(t *testing.T, l *lab.Lab, args ...string) string {
 // eventually waits until a kubectl command prints what is wanted.
 func eventually(t *testing.T, l *lab.Lab, want string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(deadline(t), time.Minute)
+	ctx, cancel := context.WithTimeout(deadline(t), 3*time.Minute) // the garbage collector takes its time
 	defer cancel()
 	last := ""
 	err := l.Wait(ctx, strings.Join(args, " "), func(ctx context.Context) error {

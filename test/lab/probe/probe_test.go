@@ -292,7 +292,7 @@ func TestFirstGet(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if _, err := FirstGet(ctx, w.client, "http://192.0.2.2:80/", 100*time.Millisecond); err == nil || !strings.Contains(err.Error(), "refused") {
+	if _, err := FirstGet(ctx, w.client, "http://192.0.2.2:80/", 10*time.Second); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("nobody listens: %v", err)
 	}
 	ready := make(chan string, 1)
@@ -311,7 +311,7 @@ func TestFirstGet(t *testing.T) {
 
 func TestConnectsSeeAnOutage(t *testing.T) {
 	w := newWorld(t)
-	c := NewConnects(w.client, serve(t, w.b, "192.0.2.2:0"), 10*time.Millisecond, 500*time.Millisecond)
+	c := NewConnects(w.client, serve(t, w.b, "192.0.2.2:0"), 10*time.Millisecond, 900*time.Millisecond)
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan Attempts, 1)
 	go func() { result <- c.Run(ctx) }()

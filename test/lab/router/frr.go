@@ -206,7 +206,7 @@ func (f *frr) startDaemon(name, conf string) error {
 
 // waitReady waits until a daemon answers on its control socket.
 func (f *frr) waitReady(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	d := f.daemons[len(f.daemons)-1]
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -299,6 +299,9 @@ func (f *frr) Close() error {
 	return errors.Join(append(errs, os.RemoveAll(f.runDir))...)
 }
 
+// endWithin is how long a router may take to end; the machine may be busy.
+const endWithin = 30 * time.Second
+
 // stop asks the daemon to end, insists after a while, and waits for it.
 func (d *daemon) stop() error {
 	defer d.log.Close()
@@ -306,7 +309,7 @@ func (d *daemon) stop() error {
 	select {
 	case <-d.done:
 		return nil
-	case <-time.After(5 * time.Second):
+	case <-time.After(endWithin):
 	}
 	_ = d.cmd.Process.Kill()
 	<-d.done

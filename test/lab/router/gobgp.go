@@ -222,7 +222,7 @@ func (g *gobgp) Close() error {
 	var err error
 	select {
 	case err = <-stopped:
-	case <-time.After(10 * time.Second):
+	case <-time.After(endWithin):
 		err = errors.New("router: GoBGP did not stop")
 	}
 	g.cancel()
