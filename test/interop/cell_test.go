@@ -285,20 +285,29 @@ func (c *cell) eventually(what string, check func() string) {
 	}
 }
 
+// asked asks the router until it answers: the program that asks it may find it too busy for a moment.
+func asked[T any](c *cell, ask func(context.Context) (T, error)) (answer T) {
+	c.Helper()
+	c.eventually("an answer of the router", func() string {
+		var err error
+		if answer, err = ask(c.Context()); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	return answer
+}
+
 // routes asks the router.
 func (c *cell) routes() []peer.Route {
 	c.Helper()
-	list, err := c.daemon.Routes(c.Context())
-	c.must(err)
-	return list
+	return asked(c, c.daemon.Routes)
 }
 
 // session asks the router.
 func (c *cell) session() peer.Session {
 	c.Helper()
-	s, err := c.daemon.Session(c.Context())
-	c.must(err)
-	return s
+	return asked(c, c.daemon.Session)
 }
 
 // has waits until the router has exactly the given routes.

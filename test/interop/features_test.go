@@ -380,9 +380,12 @@ func holdTime(c *cell) {
 	c.must(c.port.Block())
 	c.has()
 	s.fails("")
-	if got := s.session().LastError; !strings.Contains(got, "hold timer expired") && !strings.Contains(got, "does not answer") {
-		c.Errorf("our end says %q", got)
-	}
+	c.eventually("our end to say why", func() string {
+		if got := s.session().LastError; !strings.Contains(got, "hold timer expired") && !strings.Contains(got, "does not answer") {
+			return fmt.Sprintf("it says %q", got)
+		}
+		return ""
+	})
 	c.must(c.port.Unblock())
 	s.up()
 	c.has(expected(service4, node4))
