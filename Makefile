@@ -10,6 +10,7 @@ SHELL       := /bin/bash
 
 GO       ?= go
 TOOL     := $(GO) tool -modfile=go.tool.mod
+RACE     := .ci/race $(GO) test -race
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 PROGRAMS  = $(wildcard cmd/herald-* cmd/kubectl-*)
@@ -33,7 +34,7 @@ endef
 .PHONY: help
 help: ## Show this help
 	@echo "Herald: LoadBalancer Services for bare metal. What make can do:"
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
 
 .PHONY: demo
 demo: packages ## See it work: a cluster, routers and clients in network namespaces, real packets, then a summary
@@ -77,7 +78,7 @@ check: ## Everything that needs neither privileges nor the laboratory: format, v
 	$(call step,format,diff=$$($(TOOL) gofumpt -d $(GOFILES)) && test -z "$$diff" || { test -z "$$diff" || { echo "$$diff"; echo 'run "make format"' >&2; }; false; })
 	$(call step,vet,$(GO) vet ./...)
 	$(call step,lint,$(TOOL) golangci-lint run ./...)
-	$(call step,unit tests,list=$$($(UNIT)) && $(GO) test -race -timeout 20m $$list)
+	$(call step,unit tests,list=$$($(UNIT)) && $(RACE) -timeout 20m $$list)
 
 .PHONY: vulnerabilities
 vulnerabilities: ## Look the modules up in the Go vulnerability database (needs the internet)
@@ -90,11 +91,11 @@ packages: ## Install the distribution's packages that the laboratory uses, where
 .PHONY: test
 test: packages ## All of check, then the suites in the laboratory
 	$(call step,control plane and checks,plane=$$($(GO) run ./test/lab/cmd/herald-lab build) && $(MAKE) --no-print-directory check HERALD_CONTROLPLANE="$$plane")
-	$(call step,laboratory,list=$$($(LAB)) && for p in $$list; do echo "-- $$p"; $(GO) test -race -count=1 -timeout 40m $$p || exit 1; done)
+	$(call step,laboratory,list=$$($(LAB)) && for p in $$list; do echo "-- $$p"; $(RACE) -count=1 -timeout 40m $$p || exit 1; done)
 
 .PHONY: interop
 interop: packages ## Herald's BGP with FRR, BIRD, OpenBGPD, ExaBGP and GoBGP, feature by feature (part of make test)
-	$(GO) test -race -count=1 -timeout 20m -v ./test/interop
+	$(RACE) -count=1 -timeout 20m -v ./test/interop
 
 .PHONY: bench
 bench: ## Benchmarks of the pure rooms, and of the whole in the laboratory

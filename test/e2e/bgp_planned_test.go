@@ -19,7 +19,8 @@ func behindRouter() scene.Load {
 	return scene.Load{Every: 40 * time.Millisecond, Limit: 5 * time.Second, Streams: 4}
 }
 
-// passing puts load on addresses from behind the router while something is done, and checks that every new connection comes about.
+// passing puts load on addresses from behind the router while something is done, and checks that every new connection comes about, but for those
+// that the router diverts in the midst of it.
 func (s *stage) passing(ips []netip.Addr, do func()) *scene.Passage {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute)
@@ -27,9 +28,14 @@ func (s *stage) passing(ips []netip.Addr, do func()) *scene.Passage {
 	p, err := s.Pass(ctx, ips, behindRouter(), do)
 	s.must(err)
 	for _, a := range p.Attempts {
-		if a.Err != nil {
-			s.t.Errorf("a connection failed: %v", a.Err)
+		if a.Err == nil {
+			continue
 		}
+		if c := p.Diverted(a); c != nil {
+			s.t.Logf("a connection was diverted: %v, begun %s before, and failed %s after %s", a.Err, c.Time.Sub(a.Begin), a.Begin.Add(a.Took).Sub(c.Time), c.Route)
+			continue
+		}
+		s.t.Errorf("a connection failed %s after it was begun at %s: %v", a.Took, a.Begin.Format(time.StampMicro), a.Err)
 	}
 	s.t.Logf("%d new connections, %d failed, the slowest took %s; %d streams, %d broken; %d route changes at the router",
 		len(p.Attempts), p.Attempts.Failed(), p.Slowest().Round(time.Millisecond), len(p.Streams), p.Streams.Broken(), len(p.Changes))

@@ -63,9 +63,9 @@ func (l *Lab) HelmInstall(ctx context.Context, release, namespace, values string
 	return l.helmDeploy(ctx, values, "install", release, "--namespace", namespace, "--create-namespace")
 }
 
-// HelmUpgrade upgrades a release to the chart and the values given, and waits.
+// HelmUpgrade upgrades a release to the chart and the values given, not those it had, and waits.
 func (l *Lab) HelmUpgrade(ctx context.Context, release, namespace, values string) error {
-	return l.helmDeploy(ctx, values, "upgrade", release, "--namespace", namespace)
+	return l.helmDeploy(ctx, values, "upgrade", release, "--namespace", namespace, "--reset-values")
 }
 
 func (l *Lab) helmDeploy(ctx context.Context, values, verb, release string, args ...string) error {

@@ -2,9 +2,11 @@ package scene
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/heraldlb/herald/test/lab/probe"
@@ -44,6 +46,24 @@ func (p *Passage) Deleted() (list []router.Event) {
 		}
 	}
 	return list
+}
+
+// noticed is how long after a change of a route its notice may be read; the machine may be busy.
+const noticed = 100 * time.Millisecond
+
+// Diverted returns the change of a route that broke a connection off while it came about: the router sent its first packet to one node and
+// the next to another, which knows nothing of it, and resets it or sends it back to the router until its hops are used up. That is what happens
+// to connections there are, too; nil for every other error.
+func (p *Passage) Diverted(a probe.Attempt) *router.Event {
+	if !errors.Is(a.Err, syscall.ECONNRESET) && !errors.Is(a.Err, syscall.EHOSTUNREACH) {
+		return nil
+	}
+	for i, c := range p.Changes {
+		if !c.Time.Before(a.Begin) && !c.Time.After(a.Begin.Add(a.Took+noticed)) {
+			return &p.Changes[i]
+		}
+	}
+	return nil
 }
 
 // inARow is how often an address has to answer before load is put on it: every node that the router chooses is ready then.
