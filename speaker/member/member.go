@@ -275,7 +275,7 @@ func (m *Member) openGossip() (*memberlist.Memberlist, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Transport = t
+	c.Transport, c.Ping = t, t
 	c.BindPort, c.AdvertisePort = int(t.bind.Port()), int(t.bind.Port())
 	ml, err := memberlist.Create(c)
 	if err != nil {

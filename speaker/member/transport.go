@@ -1,15 +1,18 @@
 package member
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -23,7 +26,7 @@ const (
 // what a speaker that has nothing to do would mostly be collecting as garbage.
 type transport struct {
 	bind    netip.AddrPort
-	udp     *net.UDPConn
+	udp     *socket
 	tcp     *net.TCPListener
 	packets chan *memberlist.Packet
 	streams chan net.Conn
@@ -32,18 +35,22 @@ type transport struct {
 	wg      sync.WaitGroup
 
 	answers *unanswered
+	acking  atomic.Bool  // the next packet is an answer
 	lines   atomic.Int32 // lifelines that others hold
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool // that came, and are not handed on; nil after Shutdown
 }
 
-var _ memberlist.NodeAwareTransport = (*transport)(nil)
+var (
+	_ memberlist.NodeAwareTransport = (*transport)(nil)
+	_ memberlist.PingDelegate       = (*transport)(nil)
+)
 
 // openTransport listens on an address of this node; port 0 takes any that is free for both protocols. It ends with Shutdown. What is sent and
 // comes is noted in answers.
 func openTransport(bind netip.AddrPort, answers *unanswered) (*transport, error) {
-	tcp, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(bind))
+	tcp, err := listenQuietly(bind)
 	if err != nil {
 		return nil, fmt.Errorf("TCP: %w", err)
 	}
@@ -54,8 +61,12 @@ func openTransport(bind netip.AddrPort, answers *unanswered) (*transport, error)
 		return nil, fmt.Errorf("UDP: %w", err)
 	}
 	_ = udp.SetReadBuffer(packetRoom) // with less, bursts are lost, and repeated
+	packets, err := newSocket(udp)
+	if err != nil {
+		return nil, fmt.Errorf("UDP: %w", errors.Join(err, tcp.Close(), udp.Close()))
+	}
 	t := &transport{
-		bind: bind, udp: udp, tcp: tcp,
+		bind: bind, udp: packets, tcp: tcp,
 		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), closing: make(chan struct{}),
 		answers: answers, conns: map[net.Conn]bool{},
 	}
@@ -65,11 +76,27 @@ func openTransport(bind netip.AddrPort, answers *unanswered) (*transport, error)
 	return t, nil
 }
 
+// listenQuietly listens for streams, all of which begin with something said: knocks are answered by the kernel, and wake nobody.
+func listenQuietly(bind netip.AddrPort) (*net.TCPListener, error) {
+	c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		closed := raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, int(streamTimeout/time.Second))
+		})
+		return errors.Join(closed, err)
+	}}
+	l, err := c.Listen(context.Background(), "tcp", bind.String())
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
+}
+
 // read hands packets on until Shutdown.
 func (t *transport) read() {
 	buf := make([]byte, packetMost)
 	for {
-		n, from, err := t.udp.ReadFromUDPAddrPort(buf)
+		n, from, err := t.udp.receive(buf)
 		now := time.Now()
 		if errors.Is(err, net.ErrClosed) {
 			return
@@ -80,7 +107,6 @@ func (t *transport) read() {
 		if err != nil || n == 0 {
 			continue
 		}
-		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		t.answers.heard(from)
 		p := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: net.UDPAddrFromAddrPort(from), Timestamp: now}
 		select {
@@ -126,15 +152,26 @@ func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
 	return now, err
 }
 
-// WriteToAddress implements memberlist.NodeAwareTransport. A packet to a named node expects an answer: all that memberlist sends by itself has the
-// name, and most of that probes.
+// WriteToAddress implements memberlist.NodeAwareTransport. A packet to a named node expects an answer, if it is none itself: all that memberlist
+// sends by itself has the name, and most of that probes.
 func (t *transport) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, error) {
+	answer := t.acking.CompareAndSwap(true, false)
 	to, now, err := t.write(b, addr.Addr)
-	if addr.Name != "" && to.IsValid() { // also one that could not be sent
+	if addr.Name != "" && to.IsValid() && !answer { // also one that could not be sent
 		t.answers.sent(to, now)
 	}
 	return now, err
 }
+
+// AckPayload implements memberlist.PingDelegate. It is called right before an answer to a probe is sent. Should another goroutine send something
+// in between, one answer is missed that nobody owes, and that is found out by a knock; and the next probe takes the place of the other packet.
+func (t *transport) AckPayload() []byte {
+	t.acking.Store(true)
+	return nil
+}
+
+// NotifyPingComplete implements memberlist.PingDelegate.
+func (t *transport) NotifyPingComplete(*memberlist.Node, time.Duration, []byte) {}
 
 func (t *transport) write(b []byte, addr string) (to netip.AddrPort, now time.Time, err error) {
 	to, err = netip.ParseAddrPort(addr)
@@ -142,7 +179,7 @@ func (t *transport) write(b []byte, addr string) (to netip.AddrPort, now time.Ti
 		return to, time.Time{}, fmt.Errorf("address of a speaker: %w", err)
 	}
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	_, err = t.udp.WriteToUDPAddrPort(b, to)
+	err = t.udp.send(b, to)
 	return to, time.Now(), err
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -74,6 +75,58 @@ func TestAPacketIsCheap(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if each := (after.TotalAlloc - before.TotalAlloc) / packets; each > most {
 		t.Errorf("%d bytes for a packet, want %d at most", each, most)
+	}
+}
+
+// TestAnswersAreNotAnswered: who sends the answer to a probe waits for nothing.
+func TestAnswersAreNotAnswered(t *testing.T) {
+	a, b := transports(t)
+	var overdue []netip.AddrPort
+	a.answers.overdue = func(addr netip.AddrPort) { overdue = append(overdue, addr) }
+	send := func() {
+		t.Helper()
+		if _, err := a.WriteToAddress([]byte("x"), memberlist.Address{Addr: b.bind.String(), Name: "b"}); err != nil {
+			t.Fatal(err)
+		}
+		a.answers.look(time.Now().Add(time.Hour))
+	}
+	a.AckPayload()
+	send()
+	if len(overdue) > 0 {
+		t.Errorf("after the answer to a probe: overdue %v", overdue)
+	}
+	send()
+	if want := []netip.AddrPort{b.bind}; !slices.Equal(overdue, want) {
+		t.Errorf("after a probe: overdue %v, want %v", overdue, want)
+	}
+}
+
+// TestAKnockWakesNobody: the kernel answers it, and the process hears nothing of it.
+func TestAKnockWakesNobody(t *testing.T) {
+	l, err := listenQuietly(netip.AddrPortFrom(loopback(), 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	at := l.Addr().(*net.TCPAddr).AddrPort()
+	if got := knock(at, 1, patience); got != welcome {
+		t.Fatalf("a knock: %v", got)
+	}
+	stream, err := net.Dial("tcp", at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if _, err := stream.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	in, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if got, want := in.RemoteAddr().String(), stream.LocalAddr().String(); got != want {
+		t.Errorf("the first connection that comes is from %s, want %s", got, want)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 const answerDue = 40 * time.Millisecond
 
 // unanswered notices who was sent a packet and has not been heard since. It knows nothing of what the packets say, of which most want an
-// answer: they probe. It looks with each beat of gossip: a timer for each packet would cost a speaker at rest a third more.
+// answer: they probe. (Answers to probes are not noted: to look at who does not answer them would cost each speaker ten connections per second.) It looks with each beat of gossip: a timer for each packet would cost a speaker at rest a third more.
 type unanswered struct {
 	overdue func(netip.AddrPort) // an answer is; called without the lock, must not block
 	back    func(netip.AddrPort) // one who was given up is heard; called without the lock, must not block
