@@ -22,7 +22,7 @@ const (
 func profileFor(speakers int) profile {
 	switch {
 	case speakers <= smallCluster:
-		return profile{100 * time.Millisecond, 50 * time.Millisecond, 50 * time.Millisecond, 10 * time.Second}
+		return profile{90 * time.Millisecond, 45 * time.Millisecond, 50 * time.Millisecond, 10 * time.Second}
 	case speakers <= mediumCluster:
 		return profile{150 * time.Millisecond, 75 * time.Millisecond, 75 * time.Millisecond, 15 * time.Second}
 	}
